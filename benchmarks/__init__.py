@@ -1,0 +1,1 @@
+"""FLOPs, latency and memory, beside the figures of the paper."""

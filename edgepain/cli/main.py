@@ -1,0 +1,79 @@
+"""The `edgepain` command group. Commands are imported only when they are asked for."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from typing import Any
+
+import click
+
+from edgepain.errors import EdgepainError
+
+# name → (module, one line for the overview). The module has a click command called `command`.
+COMMANDS = {
+    "bench": ("edgepain.cli.bench", "FLOPs, latency and memory of a bundle, beside the paper's figures"),
+    "data": ("edgepain.cli.data", "check a dataset on disk, or write a simulated one in its layout"),
+    "evaluate": ("edgepain.cli.evaluate", "judge a bundle on recordings, and compare with live decisions"),
+    "export": ("edgepain.cli.export", "turn a training run into a bundle for a device"),
+    "run": ("edgepain.cli.run", "live decisions from a sensor on a serial port"),
+    "simulate": ("edgepain.cli.simulate", "play a recording or a simulated person as a wearable on a port"),
+    "train": ("edgepain.cli.train", "train the staged CrossMod-Transformer on a dataset"),
+}
+
+
+class LazyGroup(click.Group):
+    """Knows its commands by name and imports one only to run it: `run` must not pay for `train`."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        command = importlib.import_module(COMMANDS[cmd_name][0]).command
+        assert isinstance(command, click.Command)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, text) in sorted(COMMANDS.items())])
+
+
+@click.group(
+    cls=LazyGroup,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="Exit codes: 0 done, 1 failed, 2 wrong usage or configuration, 3 unusable data or run, "
+    "4 bundle refused, 5 a model does not answer like its original, 6 port trouble, 130 interrupted.",
+)
+@click.version_option(package_name="edgepain", message="edgepain %(version)s")
+@click.option("--debug", is_flag=True, help="Show the traceback of an error.")
+def group(debug: bool) -> None:
+    """Pain recognition from EDA and ECG/BVP: train, export, measure, run live."""
+
+
+def main() -> None:
+    """Run the command line and turn errors into one line and an exit code."""
+    debug = "--debug" in sys.argv[1:]
+    try:
+        _exit(group.main(prog_name="edgepain", standalone_mode=False))
+    except click.ClickException as error:
+        error.show()
+        _exit(error.exit_code)
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("interrupted", err=True)
+        _exit(130)
+    except BrokenPipeError:
+        # The reader of our output went away (`edgepain … | head`): nobody is left to tell.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _exit(0)
+    except EdgepainError as error:
+        if debug:
+            raise
+        click.echo(f"error: {error}", err=True)
+        _exit(error.exit_code)
+
+
+def _exit(result: Any) -> None:
+    sys.exit(result if isinstance(result, int) else 0)

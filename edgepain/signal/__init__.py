@@ -1,0 +1,44 @@
+"""Windows, resampling, robust scaling and signal quality: one code for training and for live use."""
+
+from edgepain.signal.modality import Modality
+from edgepain.signal.quality import Quality, QualityCode, assess, in_contact
+from edgepain.signal.recording import Event, Recording, Signal
+from edgepain.signal.scaling import CausalSpec, RobustStats, robust_stats, scale
+from edgepain.signal.stream import (
+    DeviceInfo,
+    LinkChange,
+    LinkState,
+    LinkStats,
+    Samples,
+    Source,
+    StreamEvent,
+    StreamInfo,
+)
+from edgepain.signal.window import Window, WindowCutter, WindowSpec, interpolate
+
+__all__ = [
+    "CausalSpec",
+    "DeviceInfo",
+    "Event",
+    "LinkChange",
+    "LinkState",
+    "LinkStats",
+    "Modality",
+    "Quality",
+    "QualityCode",
+    "Recording",
+    "RobustStats",
+    "Samples",
+    "Signal",
+    "Source",
+    "StreamEvent",
+    "StreamInfo",
+    "Window",
+    "WindowCutter",
+    "WindowSpec",
+    "assess",
+    "in_contact",
+    "interpolate",
+    "robust_stats",
+    "scale",
+]

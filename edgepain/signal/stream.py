@@ -1,0 +1,109 @@
+"""What flows from a sensor into the runtime: descriptions of streams, samples, changes of the link."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import Enum
+from typing import Protocol, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from edgepain.signal.modality import Modality
+
+
+@dataclass(frozen=True)
+class StreamInfo:
+    """One channel of a device, as the device describes it."""
+
+    modality: Modality
+    unit: str
+    rate_hz: float
+
+
+@dataclass(frozen=True)
+class DeviceInfo:
+    """A device introduced itself, or did so again after a restart (`boot_id` changed)."""
+
+    name: str
+    firmware: str
+    boot_id: int
+    streams: tuple[StreamInfo, ...]
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Consecutive samples of one stream.
+
+    times_s: [n] float64, device time since the session's first sample. values: [n] float32 in `unit` of
+    the stream. arrival_s: host monotonic clock when the last byte of them was read. overrun, lead_off,
+    clipped, range_changed: what the device says of these samples.
+    """
+
+    modality: Modality
+    times_s: npt.NDArray[np.float64]
+    values: npt.NDArray[np.float32]
+    rate_hz: float
+    arrival_s: float
+    overrun: bool = False
+    lead_off: bool = False
+    clipped: bool = False
+    range_changed: bool = False
+
+
+class LinkState(str, Enum):
+    """State of the wire between the device and this machine."""
+
+    CONNECTED = "connected"
+    LOST = "lost"
+    STALLED = "stalled"
+    CLOSED = "closed"
+
+    def __str__(self) -> str:
+        return self.value
+
+
+@dataclass(frozen=True)
+class LinkChange:
+    """The link changed its state at `at_s` (host monotonic clock). `detail` is for a person."""
+
+    state: LinkState
+    at_s: float
+    detail: str = ""
+
+
+@dataclass(frozen=True)
+class LinkStats:
+    """Totals since the source was opened."""
+
+    bytes_read: int = 0
+    frames: int = 0
+    frames_lost: int = 0
+    crc_errors: int = 0
+    malformed: int = 0
+    repeated: int = 0
+    reconnects: int = 0
+    restarts: int = 0
+
+
+StreamEvent: TypeAlias = DeviceInfo | Samples | LinkChange
+
+
+class Source(Protocol):
+    """Anything that gives samples: a serial device, a replay, another transport."""
+
+    def recv(self, timeout_s: float) -> Sequence[StreamEvent]:
+        """Events since the last call, in order; waits up to `timeout_s` for the first. Empty when none came.
+
+        After LinkChange(CLOSED) nothing more will come.
+        """
+        ...
+
+    def stats(self) -> LinkStats:
+        """Totals so far."""
+        ...
+
+    def close(self) -> None:
+        """Release the transport. May be called twice."""
+        ...

@@ -1,0 +1,1 @@
+"""Bytes from a wearable become samples: framing, serial ports, clock, recorder, simulator."""

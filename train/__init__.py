@@ -1,0 +1,1 @@
+"""Train the staged CrossMod-Transformer: models, dataset readers, stages, protocols, metrics."""

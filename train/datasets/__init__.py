@@ -1,0 +1,1 @@
+"""Dataset readers, each giving the same typed recordings, and a writer of simulated ones."""

@@ -1,0 +1,1 @@
+"""The network of the paper, as docs/model.md describes it."""
