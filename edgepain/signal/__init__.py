@@ -1,5 +1,6 @@
 """Windows, resampling, robust scaling and signal quality: one code for training and for live use."""
 
+from edgepain.signal.e4 import e4_files, read_e4_session
 from edgepain.signal.modality import Modality
 from edgepain.signal.quality import Quality, QualityCode, assess, in_contact
 from edgepain.signal.recording import Event, Recording, Signal
@@ -37,8 +38,10 @@ __all__ = [
     "WindowCutter",
     "WindowSpec",
     "assess",
+    "e4_files",
     "in_contact",
     "interpolate",
+    "read_e4_session",
     "robust_stats",
     "scale",
 ]
