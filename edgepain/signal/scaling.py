@@ -54,7 +54,5 @@ def scale(values: npt.NDArray[np.float32], stats: RobustStats) -> npt.NDArray[np
     """
     if not stats.usable:
         raise ValueError("cannot scale by an inter-quartile range of 0: flat or disconnected signal")
-    scaled: npt.NDArray[np.float32] = ((values.astype(np.float64) - stats.median) / stats.iqr).astype(
-        np.float32
-    )
+    scaled: npt.NDArray[np.float32] = ((values.astype(np.float64) - stats.median) / stats.iqr).astype(np.float32)
     return scaled

@@ -1,0 +1,36 @@
+"""Attention-based LSTM: long-term dependencies of one signal (paper, Table 2, Eqs. 6 to 10).
+
+Shapes: B batch, S time steps, H hidden width.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+
+def elish(x: Tensor) -> Tensor:
+    """x for x ≥ 0, else (eˣ − 1) / (1 + e⁻ˣ) (Eq. 7 as printed), for any finite x without overflow."""
+    return torch.where(x >= 0, x, torch.expm1(x.clamp(max=0)) * torch.sigmoid(x))
+
+
+class ALSTM(nn.Module):
+    """Two-layer LSTM whose hidden states are summed by attention.
+
+    Input [B, 1, S]; returns tokens L [B, S, 2H] with L_t = [c ; h_t], and z = L_S = [c ; h_S] [B, 2H] (Eq. 10).
+    """
+
+    def __init__(self, width: int = 128, dropout: float = 0.2) -> None:
+        super().__init__()
+        hidden = width // 2
+        self.lstm = nn.LSTM(1, hidden, num_layers=2, batch_first=True)
+        self.dropout = nn.Dropout(dropout)
+        self.score = nn.Linear(hidden, 1)
+
+    def forward(self, x_B1S: Tensor) -> tuple[Tensor, Tensor]:
+        hidden_BSH, _ = self.lstm(x_B1S.transpose(1, 2))
+        hidden_BSH = self.dropout(hidden_BSH)
+        weights_BS1 = torch.softmax(elish(self.score(hidden_BSH)), dim=1)
+        context_B1H = (weights_BS1 * hidden_BSH).sum(dim=1, keepdim=True)
+        tokens_BSC = torch.cat([context_B1H.expand_as(hidden_BSH), hidden_BSH], dim=2)
+        return tokens_BSC, tokens_BSC[:, -1]

@@ -1,0 +1,38 @@
+"""Fully convolutional network: short-term patterns of one signal (paper, Table 1, Eqs. 1 to 5).
+
+Shapes: B batch, S time steps, C width.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+
+class FCN(nn.Module):
+    """Three convolutions that keep the length, each with batch norm, ReLU and dropout.
+
+    Input [B, 1, S]; returns tokens F [B, S, C] and their mean over time g [B, C] (Eq. 5).
+    """
+
+    def __init__(self, width: int = 128, dropout: float = 0.2) -> None:
+        super().__init__()
+        # An even kernel cannot be padded evenly: 3 left, 4 right keeps S.
+        self.layers = nn.Sequential(
+            nn.ConstantPad1d((3, 4), 0.0),
+            *_convolution(1, width, 8, 0, dropout),
+            *_convolution(width, 2 * width, 5, 2, dropout),
+            *_convolution(2 * width, width, 3, 1, dropout),
+        )
+
+    def forward(self, x_B1S: Tensor) -> tuple[Tensor, Tensor]:
+        features_BCS = self.layers(x_B1S)
+        return features_BCS.transpose(1, 2), features_BCS.mean(dim=2)
+
+
+def _convolution(inputs: int, outputs: int, kernel: int, padding: int, dropout: float) -> list[nn.Module]:
+    return [
+        nn.Conv1d(inputs, outputs, kernel, padding=padding),
+        nn.BatchNorm1d(outputs),
+        nn.ReLU(),
+        nn.Dropout(dropout),
+    ]
