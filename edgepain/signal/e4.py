@@ -1,4 +1,4 @@
-"""Empatica E4 session folders: one file a signal, first line Unix start time, second line rate, then values."""
+"""Empatica E4 session folders: one file a signal; lines are Unix start time, rate, then one value each."""
 
 from __future__ import annotations
 
@@ -43,9 +43,7 @@ def read_e4_session(folder: Path | str, subject: str = "") -> Recording:
     folder = Path(folder)
     files = e4_files(folder)
     if not files:
-        raise DataError(
-            f"{folder}: neither EDA.csv nor BVP.csv (or .csv.gz) here; name an Empatica E4 session folder"
-        )
+        raise DataError(f"{folder}: neither EDA.csv nor BVP.csv (or .csv.gz) here; name an Empatica E4 session folder")
     read = {modality: _read_file(path) for modality, path in files.items()}
     first_s = min(start_s for start_s, _, _ in read.values())
     if max(start_s for start_s, _, _ in read.values()) - first_s > MAX_START_SPREAD_S:
@@ -64,9 +62,7 @@ def _read_file(path: Path) -> tuple[float, float, npt.NDArray[np.float32]]:
     """Unix start time (s), rate (Hz) and values of one file."""
     lines = _read_text(path).rstrip().splitlines()
     if len(lines) < 3:
-        raise DataError(
-            f"{path}: {len(lines)} lines, expected a start time, a rate and values; copy it again"
-        )
+        raise DataError(f"{path}: {len(lines)} lines, expected a start time, a rate and values; copy it again")
     try:
         numbers = np.fromiter(map(float, lines), np.float64, count=len(lines))
     except ValueError:
@@ -87,9 +83,8 @@ def _read_file(path: Path) -> tuple[float, float, npt.NDArray[np.float32]]:
 
 
 def _read_text(path: Path) -> str:
-    opened = gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb")
     try:
-        with opened as file:
+        with (gzip.open if path.suffix == ".gz" else open)(path, "rb") as file:
             data = file.read(MAX_BYTES + 1)
     except (EOFError, OSError, zlib.error) as error:
         raise DataError(f"{path}: cannot be read ({error}); copy it again") from error

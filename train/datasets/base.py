@@ -1,0 +1,106 @@
+"""What every dataset offers: subjects, their labelled recordings, and the files that could not be used."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+from edgepain.errors import ConfigError, DataError
+from edgepain.signal import Modality, Recording
+
+# name → (module, class), imported only when opened.
+READERS = {
+    "biovid": ("edgepain.train.datasets.biovid", "BioVid"),
+    "ai4pain": ("edgepain.train.datasets.ai4pain", "Ai4Pain"),
+    "e4": ("edgepain.train.datasets.e4", "E4Sessions"),
+}
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A file, or a part of one (`where`), that was left out, and why."""
+
+    where: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Where windows lie inside a labelled event.
+
+    Starts are offset_s, offset_s + hop_s, … after the event's start, as long as a whole window fits, at
+    most max_per_event of them. An event with no room at offset_s gets one window at its start.
+    """
+
+    offset_s: float = 0.0
+    hop_s: float = 5.5
+    max_per_event: int | None = None
+
+    def __post_init__(self) -> None:
+        if (
+            self.offset_s < 0
+            or self.hop_s <= 0
+            or (self.max_per_event is not None and self.max_per_event < 1)
+        ):
+            raise ConfigError(f"{self}: offset_s must be ≥ 0, hop_s > 0 and max_per_event ≥ 1")
+
+
+class Dataset(ABC):
+    """Labelled recordings of several people.
+
+    labels: class names; a label is an index into them. modalities: signals that every recording has.
+    ordered: recordings of a subject come in the order of time. holdouts: official lists of held-out
+    subjects by name. placement: where windows of this dataset usually lie.
+    """
+
+    name: ClassVar[str]
+    ordered: ClassVar[bool]
+    labels: tuple[str, ...]
+    modalities: tuple[Modality, ...]
+    holdouts: Mapping[str, tuple[str, ...]]
+    placement: Placement
+
+    def __init__(self) -> None:
+        self._problems: dict[str, Problem] = {}
+
+    @abstractmethod
+    def subjects(self) -> tuple[str, ...]:
+        """Ids of all subjects with files, sorted."""
+
+    @abstractmethod
+    def recordings(self, subject: str) -> Iterator[Recording]:
+        """Read this subject's recordings one by one; those that cannot be used become `problems`."""
+
+    def problems(self) -> list[Problem]:
+        """What could not be used so far: found on opening and in every recording read since."""
+        return list(self._problems.values())
+
+    def _report(self, where: Path | str, reason: object) -> None:
+        """Remember a problem once, however often the file is read. `reason` may be the error itself."""
+        text = str(reason).removeprefix(f"{where}: ")
+        self._problems.setdefault(f"{where}", Problem(str(where), text))
+
+
+def open_dataset(name: str, root: Path | str, **options: Any) -> Dataset:
+    """Open the dataset that lies under `root`; `options` are those of the reader's constructor.
+
+    Raises ConfigError for an unknown dataset or option, DataError where `root` does not hold the layout.
+    """
+    if name not in READERS:
+        raise ConfigError(f"no dataset is called {name!r}; there are {', '.join(sorted(READERS))}")
+    module, class_name = READERS[name]
+    reader = getattr(importlib.import_module(module), class_name)
+    known = list(inspect.signature(reader).parameters)[1:]
+    for option in options:
+        if option not in known:
+            raise ConfigError(f"{name} has no option {option!r}; it has {', '.join(known)}")
+    if not Path(root).is_dir():
+        raise DataError(f"{root}: no such folder; give the folder that holds the {name} data")
+    dataset = reader(Path(root), **options)
+    assert isinstance(dataset, Dataset)
+    return dataset
