@@ -42,11 +42,7 @@ class Placement:
     max_per_event: int | None = None
 
     def __post_init__(self) -> None:
-        if (
-            self.offset_s < 0
-            or self.hop_s <= 0
-            or (self.max_per_event is not None and self.max_per_event < 1)
-        ):
+        if self.offset_s < 0 or self.hop_s <= 0 or (self.max_per_event is not None and self.max_per_event < 1):
             raise ConfigError(f"{self}: offset_s must be ≥ 0, hop_s > 0 and max_per_event ≥ 1")
 
 

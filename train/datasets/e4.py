@@ -61,9 +61,7 @@ class E4Sessions(Dataset):
             self._report(self._folders[subject], f"no segment in {label_file} has one of the chosen labels")
         if not self._events:
             raise DataError(f"{self._labels_path}: names no segment of the sessions under {root}")
-        self.modalities = tuple(
-            m for m in Modality if any(m in e4_files(self._folders[s]) for s in self._events)
-        )
+        self.modalities = tuple(m for m in Modality if any(m in e4_files(self._folders[s]) for s in self._events))
         self.holdouts: Mapping[str, tuple[str, ...]] = {}
         self.placement = Placement(offset_s=0.0, hop_s=5.5)
 
@@ -101,9 +99,7 @@ class E4Sessions(Dataset):
                 start_s, end_s = float(cells["start_s"]), float(cells["end_s"])
             except ValueError:
                 start_s = end_s = math.nan
-            row = _Row(
-                line, cells["subject"], cells["segment"], cells.get("label", "").strip(), start_s, end_s
-            )
+            row = _Row(line, cells["subject"], cells["segment"], cells.get("label", "").strip(), start_s, end_s)
             if math.isfinite(start_s) and math.isfinite(end_s) and start_s < end_s:
                 yield row
             else:
@@ -116,14 +112,10 @@ class E4Sessions(Dataset):
 def _session_folders(root: Path) -> dict[str, Path]:
     for parent in (root / "raw", root):
         if parent.is_dir():
-            folders = {
-                path.name: path for path in sorted(parent.iterdir()) if path.is_dir() and e4_files(path)
-            }
+            folders = {path.name: path for path in sorted(parent.iterdir()) if path.is_dir() and e4_files(path)}
             if folders:
                 return folders
-    raise DataError(
-        f"{root}: no Empatica E4 session here; expected raw/<subject>/EDA.csv or <subject>/EDA.csv"
-    )
+    raise DataError(f"{root}: no Empatica E4 session here; expected raw/<subject>/EDA.csv or <subject>/EDA.csv")
 
 
 def _read_cells(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
@@ -165,9 +157,7 @@ def _label_rule(
 def _label_column(path: Path, rows: Sequence[_Row]) -> tuple[tuple[str, ...], Callable[[_Row], int | None]]:
     values = sorted({row.label for row in rows if row.label.isdecimal()}, key=int)
     if not values:
-        raise ConfigError(
-            f"{path} has no integer column 'label'; say which segments are positive and negative"
-        )
+        raise ConfigError(f"{path} has no integer column 'label'; say which segments are positive and negative")
     return tuple(
         f"label {value}" for value in values
     ), lambda row: values.index(row.label) if row.label in values else None
