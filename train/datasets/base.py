@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import inspect
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -19,6 +19,8 @@ READERS = {
     "ai4pain": ("edgepain.train.datasets.ai4pain", "Ai4Pain"),
     "e4": ("edgepain.train.datasets.e4", "E4Sessions"),
 }
+# A file of this name in the root says that the data are simulated.
+SYNTHETIC_MARKER = "SYNTHETIC.txt"
 
 
 @dataclass(frozen=True)
@@ -51,7 +53,8 @@ class Dataset(ABC):
 
     labels: class names; a label is an index into them. modalities: signals that every recording has.
     ordered: recordings of a subject come in the order of time. holdouts: official lists of held-out
-    subjects by name. placement: where windows of this dataset usually lie.
+    subjects by name. placement: where windows of this dataset usually lie. synthetic: the subjects are
+    simulated.
     """
 
     name: ClassVar[str]
@@ -60,6 +63,7 @@ class Dataset(ABC):
     modalities: tuple[Modality, ...]
     holdouts: Mapping[str, tuple[str, ...]]
     placement: Placement
+    synthetic: bool = False
 
     def __init__(self) -> None:
         self._problems: dict[str, Problem] = {}
@@ -87,10 +91,7 @@ def open_dataset(name: str, root: Path | str, **options: Any) -> Dataset:
 
     Raises ConfigError for an unknown dataset or option, DataError where `root` does not hold the layout.
     """
-    if name not in READERS:
-        raise ConfigError(f"no dataset is called {name!r}; there are {', '.join(sorted(READERS))}")
-    module, class_name = READERS[name]
-    reader = getattr(importlib.import_module(module), class_name)
+    reader = _reader(name)
     known = list(inspect.signature(reader).parameters)[1:]
     for option in options:
         if option not in known:
@@ -99,4 +100,33 @@ def open_dataset(name: str, root: Path | str, **options: Any) -> Dataset:
         raise DataError(f"{root}: no such folder; give the folder that holds the {name} data")
     dataset = reader(Path(root), **options)
     assert isinstance(dataset, Dataset)
+    dataset.synthetic = (Path(root) / SYNTHETIC_MARKER).is_file()
     return dataset
+
+
+def parse_options(name: str, texts: Sequence[str]) -> dict[str, Any]:
+    """Reader options from `NAME=VALUE` texts: a comma separates the entries of a list option.
+
+    Raises ConfigError for a text of another form, or a value that is no boolean where one is needed.
+    """
+    parameters = inspect.signature(_reader(name)).parameters
+    options: dict[str, Any] = {}
+    for text in texts:
+        option, equals, value = text.partition("=")
+        if not equals or not option:
+            raise ConfigError(f"option {text!r} is not NAME=VALUE")
+        kind = str(parameters[option].annotation) if option in parameters else ""
+        if kind == "bool":
+            if value not in ("true", "false"):
+                raise ConfigError(f"option {option} is true or false, not {value!r}")
+            options[option] = value == "true"
+        else:
+            options[option] = value.split(",") if kind.startswith("Sequence") else value
+    return options
+
+
+def _reader(name: str) -> Any:
+    if name not in READERS:
+        raise ConfigError(f"no dataset is called {name!r}; there are {', '.join(sorted(READERS))}")
+    module, class_name = READERS[name]
+    return getattr(importlib.import_module(module), class_name)

@@ -1,0 +1,63 @@
+"""Progress on the terminal, on standard error so that results can be piped."""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+if TYPE_CHECKING:
+    from edgepain.train.stage import EpochMetrics
+
+console = Console()
+error_console = Console(stderr=True)
+
+
+class TrainingProgress:
+    """One bar a stage with the time left in it. Without a terminal: one line for each tenth of a stage."""
+
+    def __init__(self) -> None:
+        self._bars = Progress(
+            TextColumn("{task.description:<16}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[metrics]}"),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            console=error_console,
+            disable=not error_console.is_terminal,
+        )
+        self._tasks: dict[str, TaskID] = {}
+        self._epochs: dict[str, int] = {}
+
+    def __enter__(self) -> TrainingProgress:
+        self._bars.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._bars.stop()
+
+    def stage(self, name: str, epochs: int, done: int) -> None:
+        """A stage begins."""
+        self._epochs[name] = epochs
+        self._tasks[name] = self._bars.add_task(name, total=epochs, completed=done, metrics="")
+
+    def epoch(self, name: str, metrics: EpochMetrics) -> None:
+        """An epoch of the stage is done."""
+        text = f"loss {metrics.loss:.3f} accuracy {100 * metrics.accuracy:.1f} %"
+        done, epochs = metrics.epoch + 1, self._epochs[name]
+        self._bars.update(self._tasks[name], completed=done, metrics=text)
+        if not error_console.is_terminal and (done == epochs or done % max(1, epochs // 10) == 0):
+            error_console.print(f"{name}: epoch {done} of {epochs}, {text}", highlight=False)

@@ -1,0 +1,136 @@
+"""`edgepain train`: the staged protocol on a dataset, into a run folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from edgepain.train.run import Plan, Run
+
+
+@click.command(name="train")
+@click.option("--dataset", type=click.Choice(["biovid", "ai4pain", "e4"]), help="Layout of the data under --root.")
+@click.option("--root", type=click.Path(path_type=Path), help="Folder that holds the dataset.")
+@click.option("--out", type=click.Path(path_type=Path), help="Run folder to create.")
+@click.option(
+    "--resume", type=click.Path(path_type=Path), help="Go on with this run folder; no other option is needed."
+)
+@click.option("--config", "config_name", default="paper", show_default=True, help="paper, quick, or a TOML file.")
+@click.option("--modalities", default="", help="Two of them, e.g. eda,ecg. Default: EDA and the cardiac signal.")
+@click.option("--fusion", type=click.Choice(["pooled", "sequence"]), help="Instead of the configuration's.")
+@click.option("--scaling", type=click.Choice(["subject", "causal"]), help="Instead of the configuration's.")
+@click.option(
+    "--holdout", default="20%", show_default=True, help="A share, a number, an official list, or subject ids."
+)
+@click.option("--seed", default=0, show_default=True, help="Of the drawn hold-out and of every stage.")
+@click.option("--option", "options", multiple=True, metavar="NAME=VALUE", help="Of the dataset reader; repeatable.")
+@click.option("--threads", type=click.IntRange(1), help="Processor threads. Numbers repeat for the same count.")
+@click.option("--keep-features", is_flag=True, help="Keep the frozen features that stages hand on.")
+def command(resume: Path | None, threads: int | None, keep_features: bool, **asked: Any) -> None:
+    """Train FCN, ALSTM and Transformer block for each modality, then CrossMod, on a subject-wise hold-out.
+
+    A stopped run loses at most one epoch: go on with --resume and get the same result.
+
+    \b
+    Examples:
+      edgepain train --dataset biovid --root BioVid --out runs/biovid --holdout validation
+      edgepain train --dataset e4 --root sessions --config quick --out runs/stress --holdout 7 \\
+          --option positive=interview --option negative=relax1,relax2
+      edgepain train --resume runs/biovid
+    """
+    import torch
+
+    from edgepain.cli.progress import TrainingProgress
+    from edgepain.train.run import open_run
+
+    if threads:
+        torch.set_num_threads(threads)
+    run = open_run(resume) if resume else _start(**asked)
+    split = run.split
+    click.echo(
+        f"{run.config.dataset}: {' / '.join(run.labels)} from {' + '.join(run.config.modalities)}; "
+        f"{len(split.train)} subjects train, {len(split.held_out)} held out ({', '.join(split.held_out)}); "
+        f"configuration {run.config.train.name}, fusion {run.spec.fusion}, {run.scaling} scaling"
+    )
+    try:
+        with TrainingProgress() as progress:
+            stages = run.train(progress, keep_features)
+    except KeyboardInterrupt:
+        click.echo(f"\nstopped; go on with: edgepain train --resume {run.folder}", err=True)
+        raise
+    _show(run, run.evaluate(stages))
+    click.echo(f"\nrun folder: {run.folder}\nnext: edgepain export {run.folder} --out bundles/{run.folder.name}")
+
+
+def _start(**asked: Any) -> Run:
+    from rich.progress import Progress
+
+    from edgepain.cli.progress import console
+    from edgepain.train.run import create_run
+
+    plan = _plan(**asked)
+    with Progress(console=console, transient=True) as bar:
+        task = bar.add_task("cutting windows", total=None)
+        run, problems = create_run(
+            asked["out"], plan, lambda done, total: bar.update(task, completed=done, total=total)
+        )
+    for problem in problems[:10]:
+        click.echo(f"left out: {problem.where}: {problem.reason}", err=True)
+    if len(problems) > 10:
+        click.echo(f"left out: {len(problems) - 10} more; see: edgepain data check {plan.root}", err=True)
+    return run
+
+
+def _plan(**asked: Any) -> Plan:
+    import msgspec
+
+    from edgepain.errors import ConfigError
+    from edgepain.signal import Modality
+    from edgepain.train.config import load_config
+    from edgepain.train.datasets.base import parse_options
+    from edgepain.train.run import Plan
+
+    missing = [f"--{name}" for name in ("dataset", "root", "out") if asked[name] is None]
+    if missing:
+        raise click.UsageError(f"{' and '.join(missing)} must be given (or --resume RUN)")
+    config = load_config(asked["config_name"])
+    changes = {name: asked[name] for name in ("fusion", "scaling") if asked[name]}
+    names = [name.strip() for name in asked["modalities"].split(",") if name.strip()]
+    try:
+        modalities = tuple(Modality(name) for name in names)
+    except ValueError as error:
+        raise ConfigError(f"--modalities: {error}; there are {', '.join(Modality)}") from error
+    if modalities and len(set(modalities)) != 2:
+        raise ConfigError("--modalities takes two different ones, e.g. eda,ecg")
+    return Plan(
+        dataset=asked["dataset"],
+        root=asked["root"],
+        options=parse_options(asked["dataset"], asked["options"]),
+        modalities=modalities,
+        holdout=asked["holdout"],
+        seed=asked["seed"],
+        train=msgspec.structs.replace(config, **changes),
+    )
+
+
+def _show(run: Run, results: Any) -> None:
+    from rich.table import Table
+
+    from edgepain.cli.progress import console
+
+    title = "held-out subjects" + (" (simulated: synthetic data)" if run.synthetic else "")
+    table = Table(title=title, caption=results.protocol, caption_justify="left")
+    for name in ("stage", "scaling", "windows", "accuracy", "balanced", "sensitivity", "specificity", "F1", "AUC"):
+        table.add_column(name, justify="left" if name in ("stage", "scaling") else "right")
+    for row in results.rows:
+        s = row.scores
+        shares = (s.accuracy, s.balanced_accuracy, s.sensitivity, s.specificity, s.f1, s.auc)
+        cells = ["n/a" if share is None else f"{100 * share:.2f}" for share in shares]
+        table.add_row(row.stage, row.scaling, f"{s.windows}", *cells)
+    console.print(table)
+    left_out = {row.scaling: row.left_out for row in results.rows}
+    for scaling, count in left_out.items():
+        click.echo(f"{scaling} scaling: {count} held-out windows could not be used (quality or history)")

@@ -1,0 +1,100 @@
+"""Settings of a training run: read from TOML, checked field by field, stored with the run."""
+
+from __future__ import annotations
+
+import importlib.resources
+import sys
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta
+
+from edgepain.bundle import ScalingFacts, WindowFacts
+from edgepain.errors import ConfigError
+from edgepain.signal import CausalSpec, Modality, WindowSpec
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+Epochs = Annotated[int, Meta(ge=1, le=100_000)]
+Rate = Annotated[float, Meta(gt=0, le=1)]
+Share = Annotated[float, Meta(ge=0, lt=1)]
+Scaling = Literal["subject", "causal"]
+Fusion = Literal["pooled", "sequence"]
+
+
+class StageConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One stage: Adam at `learning_rate`, times `gamma` at each milestone epoch."""
+
+    epochs: Epochs
+    learning_rate: Rate
+    dropout: Share
+    milestones: tuple[Epochs, ...] = ()
+    gamma: Rate = 0.1
+
+    def learning_rate_at(self, epoch: int) -> float:
+        """Rate in epoch 0, 1, …"""
+        return self.learning_rate * self.gamma ** sum(epoch >= milestone for milestone in self.milestones)
+
+
+class TrainConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What a configuration file holds (Table 4 of the paper is `paper.toml`)."""
+
+    name: str
+    batch_size: Annotated[int, Meta(ge=2, le=65536)]
+    scaling: Scaling
+    fcn: StageConfig
+    alstm: StageConfig
+    transformer: StageConfig
+    crossmod: StageConfig
+    fusion: Fusion = "pooled"
+    window: WindowFacts = WindowFacts(5.5, 138)
+    min_history_s: Annotated[float, Meta(ge=0, le=3600)] = 60.0
+    horizon_s: Annotated[float, Meta(gt=0, le=86400)] = 1800.0
+
+    @property
+    def window_spec(self) -> WindowSpec:
+        """The window as the signal room takes it."""
+        return WindowSpec(self.window.seconds, self.window.steps)
+
+    @property
+    def causal_spec(self) -> CausalSpec:
+        """The causal scaling as the signal room takes it."""
+        return CausalSpec(self.min_history_s, self.horizon_s)
+
+    @property
+    def scaling_facts(self) -> ScalingFacts:
+        """The scaling as a bundle states it."""
+        return ScalingFacts(self.scaling, self.min_history_s, self.horizon_s)
+
+
+class RunConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Everything that decides a run's numbers, apart from the machine."""
+
+    dataset: str
+    root: str
+    options: dict[str, Any]
+    modalities: tuple[Modality, ...]
+    subjects: tuple[str, ...]
+    held_out: tuple[str, ...]
+    holdout_rule: str
+    seed: int
+    train: TrainConfig
+
+
+def load_config(name: str | Path) -> TrainConfig:
+    """Read a configuration: `paper`, `quick`, or the path of a TOML file.
+
+    Raises ConfigError where there is no such file or a field is missing, unknown or out of range.
+    """
+    shipped = importlib.resources.files("edgepain.train.configs")
+    path = shipped / f"{name}.toml" if str(name) in ("paper", "quick") else Path(name)
+    if not path.is_file():
+        raise ConfigError(f"there is no configuration {name}; use paper, quick, or the path of a TOML file")
+    try:
+        return msgspec.convert(tomllib.loads(path.read_text(encoding="utf-8")), TrainConfig)
+    except (tomllib.TOMLDecodeError, msgspec.ValidationError, UnicodeDecodeError) as error:
+        raise ConfigError(f"configuration {name}: {error}; compare it with the shipped paper.toml") from error

@@ -1,0 +1,67 @@
+"""How well predictions match labels. All figures are scikit-learn's; none is computed by own formula."""
+
+from __future__ import annotations
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+from sklearn import metrics
+
+
+class Scores(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Shares between 0 and 1. For 3 classes, sensitivity, specificity, precision and F1 are macro means.
+
+    auc is None where a class is missing among the labels. subject_accuracy_sd: standard deviation
+    (n − 1) of the accuracies of single subjects, None for one subject.
+    """
+
+    windows: int
+    accuracy: float
+    balanced_accuracy: float
+    sensitivity: float
+    specificity: float
+    precision: float
+    f1: float
+    auc: float | None
+    subject_accuracy_sd: float | None
+
+
+def score(
+    labels: npt.NDArray[np.int64], probabilities: npt.NDArray[np.float32], subjects: npt.NDArray[np.str_]
+) -> Scores:
+    """Scores of probabilities [N, K] against labels [N] of subjects [N]; class 1 is positive for K = 2."""
+    classes = probabilities.shape[1]
+    predicted = probabilities.argmax(axis=1)
+    average = "binary" if classes == 2 else "macro"
+    common = {"average": average, "zero_division": 0.0}
+    if classes == 2:
+        specificity = metrics.recall_score(labels, predicted, pos_label=0, zero_division=0.0)
+    else:
+        one_vs_rest = [
+            metrics.recall_score(labels == k, predicted == k, pos_label=False, zero_division=0.0)
+            for k in range(classes)
+        ]
+        specificity = np.mean(one_vs_rest)
+    by_subject = [float(np.mean(predicted[subjects == s] == labels[subjects == s])) for s in np.unique(subjects)]
+    return Scores(
+        windows=int(labels.size),
+        accuracy=float(metrics.accuracy_score(labels, predicted)),
+        balanced_accuracy=float(np.mean([np.mean(predicted[labels == k] == k) for k in np.unique(labels)])),
+        sensitivity=float(metrics.recall_score(labels, predicted, **common)),
+        specificity=float(specificity),
+        precision=float(metrics.precision_score(labels, predicted, **common)),
+        f1=float(metrics.f1_score(labels, predicted, **common)),
+        auc=_auc(labels, probabilities),
+        subject_accuracy_sd=float(np.std(by_subject, ddof=1)) if len(by_subject) > 1 else None,
+    )
+
+
+def _auc(labels: npt.NDArray[np.int64], probabilities: npt.NDArray[np.float32]) -> float | None:
+    classes = probabilities.shape[1]
+    if np.unique(labels).size < classes:
+        return None
+    if classes == 2:
+        return float(metrics.roc_auc_score(labels, probabilities[:, 1]))
+    exact = probabilities.astype(np.float64)
+    exact /= exact.sum(axis=1, keepdims=True)
+    return float(metrics.roc_auc_score(labels, exact, multi_class="ovr", average="macro"))

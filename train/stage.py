@@ -1,0 +1,194 @@
+"""Train one block under a temporary head, epoch by epoch, so that a kill costs at most the current epoch.
+
+Every epoch draws its random numbers from (seed, stage, epoch) alone. A run that was interrupted therefore
+goes on to the same weights as one that was not.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import safetensors.torch
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor, nn
+from torch.nn import functional
+
+from edgepain.errors import CheckpointError
+from edgepain.train.config import StageConfig
+from edgepain.train.files import write_atomically, write_text_atomically
+
+CHECKPOINT = "state.safetensors"
+
+Model = TypeVar("Model", bound=nn.Module)
+
+
+@dataclass(frozen=True)
+class EpochMetrics:
+    """What one epoch did, on the training windows as they were seen (dropout on)."""
+
+    epoch: int
+    learning_rate: float
+    loss: float
+    accuracy: float
+
+
+class Headed(nn.Module):
+    """A block under a temporary linear head. The block returns (tokens, feature); the head reads the feature."""
+
+    def __init__(self, block: nn.Module, width: int, classes: int) -> None:
+        super().__init__()
+        self.block = block
+        self.head = nn.Linear(width, classes)
+
+    def forward(self, *inputs: Tensor) -> Tensor:
+        logits_BK: Tensor = self.head(self.block(*inputs)[1])
+        return logits_BK
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A stage of the protocol: its name, its settings and what identifies its inputs.
+
+    fingerprint: changes whenever resuming from an older checkpoint would mix two different trainings.
+    """
+
+    name: str
+    config: StageConfig
+    batch_size: int
+    seed: int
+    fingerprint: str
+
+    def epoch_seed(self, epoch: int) -> int:
+        """Seed of one epoch; epoch −1 is the initialisation."""
+        digest = hashlib.sha256(f"{self.seed}/{self.name}/{epoch}".encode()).digest()
+        return int.from_bytes(digest[:7], "big")
+
+
+def train_stage(
+    stage: Stage,
+    build: Callable[[], Model],
+    inputs: Sequence[Tensor],
+    labels: Tensor,
+    folder: Path,
+    on_epoch: Callable[[EpochMetrics], None],
+) -> Model:
+    """Train `build()` on inputs (each [N, …]) and labels [N]; returns it in evaluation mode.
+
+    Starts from the checkpoint in `folder` if there is one. `build` is called after seeding.
+    Raises CheckpointError where the checkpoint belongs to another configuration.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    torch.manual_seed(stage.epoch_seed(-1))
+    model = build()
+    optimizer = torch.optim.Adam(model.parameters(), lr=stage.config.learning_rate)
+    history = _load(folder / CHECKPOINT, stage, model, optimizer)
+    for epoch in range(len(history), stage.config.epochs):
+        history.append(_train_epoch(stage, epoch, model, optimizer, inputs, labels))
+        _save(folder, stage, model, optimizer, history)
+        on_epoch(history[-1])
+    return model.eval()
+
+
+def epochs_done(stage: Stage, folder: Path) -> int:
+    """How many epochs the checkpoint in `folder` holds, 0 without one."""
+    path = folder / CHECKPOINT
+    return len(_read_history(path, stage)) if path.is_file() else 0
+
+
+def load_finished(stage: Stage, build: Callable[[], Model], folder: Path) -> Model:
+    """The trained model of a finished stage, in evaluation mode."""
+    model = build()
+    history = _load(folder / CHECKPOINT, stage, model, None)
+    if len(history) < stage.config.epochs:
+        raise CheckpointError(
+            f"stage {stage.name} in {folder} has {len(history)} of {stage.config.epochs} epochs; "
+            f"finish it with: edgepain train --resume {folder.parent.parent}"
+        )
+    return model.eval()
+
+
+def _train_epoch(
+    stage: Stage,
+    epoch: int,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    inputs: Sequence[Tensor],
+    labels: Tensor,
+) -> EpochMetrics:
+    learning_rate = stage.config.learning_rate_at(epoch)
+    for group in optimizer.param_groups:
+        group["lr"] = learning_rate
+    torch.manual_seed(stage.epoch_seed(epoch))
+    model.train()
+    total_loss, correct = 0.0, 0
+    for rows in torch.split(torch.randperm(len(labels)), stage.batch_size):
+        logits = model(*(x[rows] for x in inputs))
+        loss = functional.cross_entropy(logits, labels[rows])
+        optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+        total_loss += loss.item() * len(rows)
+        correct += int((logits.argmax(dim=1) == labels[rows]).sum())
+    return EpochMetrics(epoch, learning_rate, total_loss / len(labels), correct / len(labels))
+
+
+def _save(
+    folder: Path, stage: Stage, model: nn.Module, optimizer: torch.optim.Optimizer, history: list[EpochMetrics]
+) -> None:
+    tensors = {f"model.{name}": value for name, value in model.state_dict().items()}
+    for index, state in optimizer.state_dict()["state"].items():
+        tensors |= {f"adam.{index}.{name}": value for name, value in state.items()}
+    metadata = {
+        "stage": stage.name,
+        "fingerprint": stage.fingerprint,
+        "history": json.dumps([asdict(metrics) for metrics in history]),
+    }
+    write_atomically(folder / CHECKPOINT, lambda path: safetensors.torch.save_file(tensors, path, metadata=metadata))
+    table = io.StringIO()
+    writer = csv.DictWriter(table, list(asdict(history[0])))
+    writer.writeheader()
+    writer.writerows(asdict(metrics) for metrics in history)
+    write_text_atomically(folder / "epochs.csv", table.getvalue())
+
+
+def _read_history(path: Path, stage: Stage) -> list[EpochMetrics]:
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+        history = [EpochMetrics(**row) for row in json.loads(metadata.get("history", ""))]
+    except (SafetensorError, OSError, ValueError, TypeError) as error:
+        raise CheckpointError(f"{path} is damaged ({error}); delete it to train this stage again") from error
+    if metadata.get("fingerprint") != stage.fingerprint or metadata.get("stage") != stage.name:
+        raise CheckpointError(
+            f"{path} belongs to another configuration or other data; start a new run folder with --out"
+        )
+    return history
+
+
+def _load(path: Path, stage: Stage, model: nn.Module, optimizer: torch.optim.Optimizer | None) -> list[EpochMetrics]:
+    if not path.is_file():
+        return []
+    history = _read_history(path, stage)
+    tensors = safetensors.torch.load_file(path)
+    try:
+        model.load_state_dict(
+            {name.removeprefix("model."): t for name, t in tensors.items() if name.startswith("model.")}
+        )
+        if optimizer is not None:
+            states: dict[int, dict[str, Tensor]] = {}
+            for name, tensor in tensors.items():
+                if name.startswith("adam."):
+                    _, index, field = name.split(".")
+                    states.setdefault(int(index), {})[field] = tensor
+            optimizer.load_state_dict({**optimizer.state_dict(), "state": states})
+    except (RuntimeError, ValueError, KeyError) as error:
+        raise CheckpointError(f"{path} does not fit this network; start a new run folder with --out") from error
+    return history
