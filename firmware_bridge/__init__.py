@@ -1,1 +1,24 @@
 """Bytes from a wearable become samples: framing, serial ports, clock, recorder, simulator."""
+
+from edgepain.firmware_bridge.assembler import SampleAssembler
+from edgepain.firmware_bridge.clock import DeviceClock
+from edgepain.firmware_bridge.edgeframe import Frame, FrameDecoder, FrameType
+from edgepain.firmware_bridge.playback import packaged_recording, read_csv, read_e4
+from edgepain.firmware_bridge.recorder import open_recording, read_recording
+from edgepain.firmware_bridge.replay import replay
+from edgepain.firmware_bridge.serial_source import SerialSource
+
+__all__ = [
+    "DeviceClock",
+    "Frame",
+    "FrameDecoder",
+    "FrameType",
+    "SampleAssembler",
+    "SerialSource",
+    "open_recording",
+    "packaged_recording",
+    "read_csv",
+    "read_e4",
+    "read_recording",
+    "replay",
+]

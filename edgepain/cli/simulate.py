@@ -1,0 +1,131 @@
+"""`edgepain simulate`: play a recording as a wearable on a port."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+
+def _outages(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> list[tuple[float, float]]:
+    try:
+        pairs = [tuple(map(float, value.split(":"))) for value in values]
+        return [(at_s, seconds) for at_s, seconds in pairs]
+    except ValueError:
+        raise click.BadParameter("expected AT:SECONDS, such as 20:5", ctx, param) from None
+
+
+_PROBABILITY = click.FloatRange(0, 1)
+
+
+@click.command()
+@click.argument("recording", required=False, type=click.Path(exists=True, path_type=Path))
+@click.option("--link", type=click.Path(path_type=Path), help="Symlink to the port; stays the same after a replug.")
+@click.option("--speed", type=float, default=1.0, show_default=True, help="Seconds of play a second.")
+@click.option("--start", type=click.FloatRange(min=0), default=0.0, help="Begin at this second of the recording.")
+@click.option("--duration", type=click.FloatRange(min=0, min_open=True), help="Play so many seconds.")
+@click.option("--loop", is_flag=True, help="Start over at the end, for ever.")
+@click.option(
+    "--wait/--no-wait", default=True, show_default=True, help="Begin when a reader asks the device who it is."
+)
+@click.option(
+    "--drop-when-full",
+    is_flag=True,
+    help="Like real firmware, drop frames when the reader is slow, instead of waiting for it.",
+)
+@click.option("--sample-type", type=click.Choice(["f4", "i2"]), default="f4", show_default=True)
+@click.option("--skew-ppm", type=float, default=0.0, help="How much the device's clock runs fast.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Seed of all faults.")
+@click.option("--bit-errors", type=_PROBABILITY, default=0.0, help="Probability of a flipped bit.")
+@click.option("--drop-bytes", type=_PROBABILITY, default=0.0, help="Probability of a lost byte.")
+@click.option("--repeat-bytes", type=_PROBABILITY, default=0.0, help="Probability of a byte sent twice.")
+@click.option("--drop-frames", type=_PROBABILITY, default=0.0, help="Probability of a lost frame.")
+@click.option(
+    "--pause",
+    callback=_outages,
+    multiple=True,
+    metavar="AT:SECONDS",
+    help="Silence at AT for SECONDS of play. Repeatable.",
+)
+@click.option(
+    "--unplug", callback=_outages, multiple=True, metavar="AT:SECONDS", help="Port away at AT for SECONDS. Repeatable."
+)
+@click.option("--reboot", type=float, multiple=True, metavar="AT", help="Device restarts at AT. Repeatable.")
+@click.option("--report", is_flag=True, help="End with one line of JSON on stderr: what was sent and injected.")
+def command(recording: Path | None, **options: Any) -> None:
+    """Play RECORDING as a wearable that speaks edgeframe on a pseudo-terminal.
+
+    RECORDING is an Empatica E4 session folder, or a CSV file with time_s and any of eda_us, ecg_mv, bvp_au;
+    without it, the synthetic recording of the package is played. The first line on stdout names the port.
+
+    \b
+    Examples:
+      edgepain simulate --link /tmp/wearable
+      edgepain simulate S02/ --link /tmp/wearable --speed 10 --unplug 60:5 --bit-errors 1e-5
+    """
+    import json
+
+    from rich.console import Console
+
+    from edgepain.firmware_bridge.playback import load, part
+
+    played = part(load(recording), options["start"], options["duration"])
+    simulator = _simulator(played, options)
+    try:
+        _play(simulator, None if options["loop"] else played.duration_s, Console(stderr=True))
+    finally:
+        report = simulator.report()
+        click.echo(json.dumps(report) if options["report"] else _summary(report), err=True)
+
+
+def _simulator(played: Any, options: dict[str, Any]) -> Any:
+    import secrets
+
+    from edgepain.firmware_bridge.faults import FaultPlan, Outage
+    from edgepain.firmware_bridge.pty_link import PtyLink
+    from edgepain.firmware_bridge.simulator import PlayOptions, Simulator
+    from edgepain.firmware_bridge.wearable import Wearable
+
+    wearable = Wearable(
+        played,
+        sample_type=options["sample_type"],
+        skew_ppm=options["skew_ppm"],
+        boot_id=secrets.randbits(32),
+    )
+    plan = FaultPlan(
+        seed=options["seed"],
+        bit_errors=options["bit_errors"],
+        drop_bytes=options["drop_bytes"],
+        repeat_bytes=options["repeat_bytes"],
+        drop_frames=options["drop_frames"],
+        pauses=[Outage(*at) for at in options["pause"]],
+        unplugs=[Outage(*at) for at in options["unplug"]],
+        reboots_s=options["reboot"],
+    )
+    play = PlayOptions(options["speed"], options["loop"], options["wait"], options["drop_when_full"])
+    return Simulator(wearable, PtyLink(options["link"]), play, plan)
+
+
+def _play(simulator: Any, duration_s: float | None, console: Any) -> None:
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("playing"), BarColumn(), TextColumn("{task.completed:.0f} s"), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+        task = progress.add_task("playing", total=duration_s)
+        # echo flushes: a script that reads this line goes on at once.
+        simulator.run(
+            on_port=lambda port: click.echo(f"port: {port}"),
+            on_progress=lambda played_s: progress.update(task, completed=played_s),
+        )
+
+
+def _summary(report: dict[str, Any]) -> str:
+    frames = [
+        f"{name} " + ", ".join(f"{count} {fate}" for fate, count in fates.items())
+        for name, fates in report["frames"].items()
+    ]
+    injected = [f"{count} {name.replace('_', ' ')}" for name, count in report["injected"].items() if count]
+    text = "frames: " + "; ".join(frames or ["none"])
+    text += "; injected: " + ", ".join(injected or ["nothing"])
+    return text + (f"; {report['unread_bytes']} bytes were never read" if report["unread_bytes"] else "")

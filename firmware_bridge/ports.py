@@ -1,0 +1,58 @@
+"""Opening a serial port, with an error that says what to do about it."""
+
+from __future__ import annotations
+
+import errno
+import os
+
+import serial
+from serial.tools import list_ports
+
+from edgepain.errors import PortError
+
+# pyserial waits at most this long for the first byte, so that stalls and deadlines are looked at in between.
+READ_SLICE_S = 0.05
+WRITE_TIMEOUT_S = 0.2
+
+
+def open_port(port: str, baud: int) -> serial.Serial:
+    """Open a device path or a pyserial URL (`loop://`, `socket://host:port`), for this process alone.
+
+    Raises PortError: it does not exist (and which ones do), is busy, is not permitted, or the URL is wrong.
+    """
+    try:
+        opened = serial.serial_for_url(
+            port, baudrate=baud, timeout=READ_SLICE_S, write_timeout=WRITE_TIMEOUT_S, do_not_open=True
+        )
+        # Advisory: it keeps a second edgepain off the port, not every other program.
+        opened.exclusive = True
+        opened.open()
+    except (OSError, ValueError) as error:
+        raise PortError(_explain(port, error)) from error
+    return opened
+
+
+def port_names() -> list[str]:
+    """Serial ports of this machine; names under /dev/serial/by-id, which survive a replug, come first."""
+    by_id = "/dev/serial/by-id"
+    stable = [f"{by_id}/{name}" for name in sorted(os.listdir(by_id))] if os.path.isdir(by_id) else []
+    return stable + sorted(port.device for port in list_ports.comports())
+
+
+def _explain(port: str, error: Exception) -> str:
+    code = getattr(error, "errno", None)
+    if code == errno.ENOENT:
+        names = port_names()
+        there = "there are: " + ", ".join(names) if names else "no serial port is there: is the device plugged in?"
+        return f"{port}: no such port; {there}"
+    if code in (errno.EBUSY, errno.EAGAIN):
+        return f"{port}: busy; another program has it open, close that first"
+    if code in (errno.EACCES, errno.EPERM):
+        return (
+            f"{port}: permission denied; join the group of the port: sudo usermod -aG dialout $USER, then log in again"
+        )
+    if isinstance(error, ValueError):
+        return (
+            f"{port}: not a port this machine can open ({error}); name a device such as /dev/ttyACM0 or a pyserial URL"
+        )
+    return f"{port}: cannot be opened as a serial port ({error}); check the name and the cable"
