@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
-    from edgepain.train.run import Plan, Run
+    from edgepain.train.run import Plan, Results, Run
 
 
 @click.command(name="train")
@@ -116,21 +116,22 @@ def _plan(**asked: Any) -> Plan:
     )
 
 
-def _show(run: Run, results: Any) -> None:
+def _show(run: Run, results: Results) -> None:
+    from rich import box
     from rich.table import Table
 
     from edgepain.cli.progress import console
 
-    title = "held-out subjects" + (" (simulated: synthetic data)" if run.synthetic else "")
-    table = Table(title=title, caption=results.protocol, caption_justify="left")
-    for name in ("stage", "scaling", "windows", "accuracy", "balanced", "sensitivity", "specificity", "F1", "AUC"):
-        table.add_column(name, justify="left" if name in ("stage", "scaling") else "right")
+    title = "held-out subjects, %" + (" (simulated people: synthetic data)" if run.synthetic else "")
+    table = Table(title=title, caption=results.protocol, caption_justify="left", box=box.SIMPLE_HEAD)
+    for name in ("stage", "scaling"):
+        table.add_column(name, no_wrap=True)
+    for name in ("acc.", "bal.acc.", "sens.", "spec.", "F1", "AUC"):
+        table.add_column(name, justify="right", no_wrap=True)
     for row in results.rows:
         s = row.scores
         shares = (s.accuracy, s.balanced_accuracy, s.sensitivity, s.specificity, s.f1, s.auc)
-        cells = ["n/a" if share is None else f"{100 * share:.2f}" for share in shares]
-        table.add_row(row.stage, row.scaling, f"{s.windows}", *cells)
+        table.add_row(row.stage, row.scaling, *("n/a" if v is None else f"{100 * v:.2f}" for v in shares))
     console.print(table)
-    left_out = {row.scaling: row.left_out for row in results.rows}
-    for scaling, count in left_out.items():
-        click.echo(f"{scaling} scaling: {count} held-out windows could not be used (quality or history)")
+    for scaling, row in {row.scaling: row for row in results.rows}.items():
+        click.echo(f"{scaling} scaling: {row.scores.windows} windows, {row.left_out} left out (quality or history)")
