@@ -1,0 +1,146 @@
+"""`edgepain export`: a training run becomes a bundle."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from edgepain.errors import MissingExtraError
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from edgepain.bundle import Bundle, Precision
+
+
+@click.command("export")
+@click.argument("run", type=click.Path(path_type=Path))
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="Directory of the new bundle.")
+@click.option("--target", type=click.Choice(["cpu"]), default="cpu", show_default=True, help="What the bundle is for.")
+@click.option(
+    "--precision",
+    "precisions",
+    type=click.Choice(["fp32", "int8"]),
+    multiple=True,
+    default=("fp32", "int8"),
+    help="Graph to make; may be given twice. Default: both.",
+)
+@click.option("--name", default="", help="Name of the bundle. Default: that of the directory.")
+@click.option("--compact", is_flag=True, help="Store the weights once, as INT8, for both precisions.")
+@click.option("--demonstration", is_flag=True, help="Mark the bundle as one that is only for show.")
+@click.option("--force", is_flag=True, help="Replace a bundle that is there.")
+@click.option(
+    "--max-probability-difference",
+    type=click.FloatRange(0, 1),
+    default=1e-4,
+    show_default=True,
+    help="How far a probability of the fp32 graph may be from torch.",
+)
+@click.option(
+    "--max-changed-labels",
+    type=click.FloatRange(0, 1),
+    default=0.02,
+    show_default=True,
+    help="Share of labels in which the INT8 graph may differ from torch.",
+)
+@click.option(
+    "--max-accuracy-drop",
+    type=click.FloatRange(0, 1),
+    default=0.01,
+    show_default=True,
+    help="Accuracy that the INT8 graph may lose.",
+)
+def command(
+    run: Path,
+    out: Path,
+    target: str,
+    precisions: tuple[Precision, ...],
+    name: str,
+    compact: bool,
+    demonstration: bool,
+    force: bool,
+    max_probability_difference: float,
+    max_changed_labels: float,
+    max_accuracy_drop: float,
+) -> None:
+    """Turn the training run in the folder RUN into a bundle: ONNX graphs, golden windows, manifest.
+
+    Every graph is judged against torch on the windows of the run's held-out subjects. Past a limit the command
+    fails and leaves no bundle.
+
+    \b
+    Example:
+      edgepain export runs/first --target cpu --precision int8 --out bundles/first
+    """
+    for module in ("torch", "onnx", "onnxscript", "safetensors"):
+        if importlib.util.find_spec(module) is None:
+            raise MissingExtraError(module, "export")
+
+    from rich.console import Console
+
+    from edgepain.export import Limits, export_run
+    from edgepain.train.run import open_run
+
+    console = Console()
+    with console.status("opening the run") as status:
+        bundle = export_run(
+            open_run(run),
+            out,
+            precisions=tuple(dict.fromkeys(precisions)),
+            limits=Limits(max_probability_difference, max_changed_labels, max_accuracy_drop),
+            compact=compact,
+            name=name,
+            demonstration=demonstration,
+            force=force,
+            progress=status.update,
+        )
+    console.print(_accuracy_table(bundle), _graph_table(bundle), sep="\n")
+    for note in bundle.manifest.notes:
+        console.print(f"Note: {note}", highlight=False)
+    total_mb = (bundle.root / "manifest.json").stat().st_size / 1e6
+    total_mb += sum(f.bytes for f in bundle.manifest.files.values()) / 1e6
+    click.echo(f"{out}: {total_mb:.2f} MB")
+    click.echo(f"next: edgepain bench {out}")
+
+
+def _accuracy_table(bundle: Bundle) -> Table:
+    from rich.table import Table
+
+    table = Table(title="On windows of held-out subjects")
+    for heading in ("graph", "scaling", "windows", "accuracy", "balanced", "changed labels", "largest Δ probability"):
+        table.add_column(heading, justify="left" if heading in ("graph", "scaling") else "right")
+    for row in bundle.manifest.accuracy:
+        changed, difference = str(row.changed_labels), f"{row.max_probability_difference:.1e}"
+        table.add_row(
+            row.precision,
+            row.scaling,
+            str(row.windows),
+            f"{row.accuracy:.2%}",
+            f"{row.balanced_accuracy:.2%}",
+            *(("reference", "") if row.precision == "torch" else (changed, difference)),
+        )
+    return table
+
+
+def _graph_table(bundle: Bundle) -> Table:
+    from rich.table import Table
+
+    table = Table(title="Graphs")
+    for heading in ("graph", "file", "INT8 operators", "float operators", "INT8 weights"):
+        table.add_column(heading)
+    for graph in bundle.manifest.graphs:
+        table.add_row(
+            graph.precision,
+            graph.file,
+            _counts(graph.quantized_operators),
+            _counts(graph.float_operators),
+            f"{graph.int8_weight_share:.1%}",
+        )
+    return table
+
+
+def _counts(operators: dict[str, int]) -> str:
+    return ", ".join(f"{count} {name}" for name, count in operators.items()) or "none"

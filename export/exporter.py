@@ -1,0 +1,151 @@
+"""From a training run to a bundle on disk: trace, quantize, verify, write, and nothing left behind on failure."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import datetime, timezone
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import onnx
+
+from edgepain.bundle import (
+    MANIFEST,
+    SCHEMA,
+    Bundle,
+    FileFacts,
+    Manifest,
+    Precision,
+    ScalingFacts,
+    WindowFacts,
+    open_bundle,
+    write_manifest,
+)
+from edgepain.engine import OnnxEngine, open_engine
+from edgepain.errors import ConfigError
+from edgepain.export import compact as compacting
+from edgepain.export.graphs import Graph, Progress, make_graphs
+from edgepain.export.run import ExportableRun
+from edgepain.export.verify import Limits, torch_logits, verify
+from edgepain.export.windows import Labelled, calibration_windows, golden_windows, held_out_windows
+from edgepain.train.models import CrossModTransformer
+
+GOLDEN_WINDOWS = 32
+CALIBRATION_WINDOWS = 256
+COMPACT_CALIBRATION_WINDOWS = 64
+TOOLS = ("edgepain", "numpy", "torch", "onnx", "onnxruntime")
+
+
+def export_run(
+    run: ExportableRun,
+    out: Path,
+    *,
+    precisions: Sequence[Precision] = ("fp32", "int8"),
+    limits: Limits | None = None,
+    compact: bool = False,
+    name: str = "",
+    demonstration: bool = False,
+    force: bool = False,
+    progress: Progress | None = None,
+) -> Bundle:
+    """Write the bundle of a trained run to the directory `out` and return it, opened and checked.
+
+    compact: store weights once, as INT8, for both precisions (see `edgepain.export.compact`).
+    force: replace a bundle that is there. progress: told what is done next, in words.
+
+    Raises ConfigError where `out` is in use, DataError where no window can judge the export, VerificationError
+    where a graph is further from torch than `limits`; `out` is then as it was before.
+    """
+    tell = progress or (lambda _: None)
+    _require_free(out, force)
+    network = run.network()
+    calibration = calibration_windows(run, COMPACT_CALIBRATION_WINDOWS if compact else CALIBRATION_WINDOWS)
+    held_out = held_out_windows(run)
+    graphs = make_graphs(network, calibration, precisions, compact, tell)
+    with _new_directory(out) as scratch:
+        if compact:
+            compacting.move_weights([g.model for g in graphs], scratch)
+        for graph in graphs:
+            onnx.save(graph.model, scratch / graph.facts.file)
+        np.savez(scratch / "calibration.npz", windows=calibration)
+        draft = Bundle(scratch, _manifest(run, graphs, name or out.name, demonstration, compact))
+        engines = {g.facts.precision: OnnxEngine(draft, g.facts.precision) for g in graphs}
+        accuracy = verify(network, engines, graphs, held_out, limits or Limits(), tell)
+        _save_golden(scratch / "golden.npz", network, engines, golden_windows(held_out, GOLDEN_WINDOWS))
+        bundle = write_manifest(scratch, msgspec.structs.replace(draft.manifest, accuracy=accuracy))
+        tell("checking the golden windows")
+        for graph in graphs:
+            open_engine(bundle, graph.facts.precision)
+        _move_into_place(scratch, out)
+    return open_bundle(out)
+
+
+def _save_golden(
+    path: Path, network: CrossModTransformer, engines: dict[Precision, OnnxEngine], golden: Labelled
+) -> None:
+    answers: dict[str, Any] = {
+        f"logits_{precision}": engine.predict(golden.windows) for precision, engine in engines.items()
+    }
+    answers["logits_torch"] = torch_logits(network, golden.windows)
+    np.savez(path, windows=golden.windows, labels=golden.labels, **answers)
+
+
+def _manifest(run: ExportableRun, graphs: list[Graph], name: str, demonstration: bool, compact: bool) -> Manifest:
+    return Manifest(
+        schema=SCHEMA,
+        name=name,
+        created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        demonstration=demonstration,
+        modalities=run.modality_specs(),
+        window=WindowFacts(run.window.seconds, run.window.steps),
+        scaling=ScalingFacts(run.scaling, run.causal.min_history_s, run.causal.horizon_s),
+        labels=run.labels,
+        network=run.spec,
+        training=run.training_facts(),
+        accuracy=(),
+        graphs=tuple(g.facts for g in graphs),
+        tools={tool: version(tool) for tool in TOOLS},
+        # `write_manifest` fills in sizes and hashes.
+        files={g.facts.file: FileFacts(0, "") for g in graphs},
+        notes=(compacting.NOTE,) if compact else (),
+    )
+
+
+def _require_free(out: Path, force: bool) -> None:
+    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
+        return
+    if not (out / MANIFEST).is_file():
+        raise ConfigError(f"{out} exists and is no bundle; choose another --out")
+    if not force:
+        raise ConfigError(f"{out} holds a bundle already; choose another --out or replace it with --force")
+
+
+@contextmanager
+def _new_directory(out: Path) -> Iterator[Path]:
+    """A directory beside `out`, on the same file system, that is gone afterwards whatever happens."""
+    out.parent.mkdir(parents=True, exist_ok=True)
+    scratch = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
+    try:
+        yield scratch
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _move_into_place(scratch: Path, out: Path) -> None:
+    scratch.chmod(0o755)  # mkdtemp gives it to its owner alone.
+    if out.exists():
+        with _new_directory(out) as old:
+            out.rename(old / "bundle")
+            try:
+                scratch.rename(out)
+            except BaseException:
+                (old / "bundle").rename(out)
+                raise
+    else:
+        scratch.rename(out)

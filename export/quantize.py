@@ -1,0 +1,126 @@
+"""INT8 for ONNX Runtime: convolutions statically, matrix products dynamically, the rest in float.
+
+Convolutions are calibrated (QDQ, unsigned 8-bit activations, signed 8-bit weights per output channel). Linear
+layers get the range of their input while they run, which costs little and follows the signal. In float stay:
+LSTM, attention products, softmax, layer norm and the last layer; and the first convolution of each stream,
+because it is cheap and its input, a signal with rare large artefacts, is what 8 bits suit least.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+from onnxruntime.quantization import (
+    CalibrationDataReader,
+    QuantFormat,
+    QuantType,
+    quantize_dynamic,
+    quantize_static,
+)
+
+from edgepain.engine.onnx import INPUT_NAME, OUTPUT_NAME
+from edgepain.export.trace import strip
+
+# Operators whose arithmetic is worth a line in a coverage report; the others move data or cost next to nothing.
+COUNTED_OPERATORS = ("Conv", "MatMul", "Gemm", "LSTM", "Softmax", "LayerNormalization")
+QUANTIZED_SUFFIX = "_quantized"
+
+
+def quantize(model: onnx.ModelProto, windows: npt.NDArray[np.float32]) -> onnx.ModelProto:
+    """The INT8 form of a traced fp32 graph, calibrated on scaled `windows` [N, M, S]."""
+    keep_float = _float_nodes(model)
+    with TemporaryDirectory(prefix="edgepain-") as scratch, _quiet():
+        fp32 = Path(scratch, "fp32.onnx")
+        convolutions = Path(scratch, "convolutions.onnx")
+        everything = Path(scratch, "everything.onnx")
+        onnx.save(model, fp32)
+        quantize_static(
+            fp32,
+            convolutions,
+            _Windows(windows),
+            quant_format=QuantFormat.QDQ,
+            op_types_to_quantize=["Conv"],
+            activation_type=QuantType.QUInt8,
+            weight_type=QuantType.QInt8,
+            per_channel=True,
+            nodes_to_exclude=keep_float,
+        )
+        quantize_dynamic(
+            convolutions,
+            everything,
+            op_types_to_quantize=["MatMul", "Gemm"],
+            weight_type=QuantType.QInt8,
+            per_channel=True,
+            nodes_to_exclude=keep_float,
+        )
+        quantized = onnx.load(everything)
+    strip(quantized)
+    onnx.checker.check_model(quantized, full_check=True)
+    return quantized
+
+
+def coverage(model: onnx.ModelProto, quantized: onnx.ModelProto) -> tuple[dict[str, int], dict[str, int], float]:
+    """How many operators of each kind became INT8, how many stayed float, and the share of INT8 weights."""
+    int8 = quantized_weights(quantized)
+    as_int8: dict[str, int] = {}
+    as_float: dict[str, int] = {}
+    for node in model.graph.node:
+        if node.op_type in COUNTED_OPERATORS:
+            counts = as_int8 if int8.keys() & set(node.input) else as_float
+            counts[node.op_type] = counts.get(node.op_type, 0) + 1
+    weights = {t.name: int(np.prod(t.dims)) for t in float_weights(model)}
+    return as_int8, as_float, sum(weights[name] for name in int8) / sum(weights.values())
+
+
+def float_weights(model: onnx.ModelProto) -> list[onnx.TensorProto]:
+    """The float32 initializers of a graph."""
+    return [t for t in model.graph.initializer if t.data_type == onnx.TensorProto.FLOAT]
+
+
+def quantized_weights(quantized: onnx.ModelProto) -> dict[str, onnx.TensorProto]:
+    """The INT8 weights of a quantized graph by the name they had in the fp32 graph."""
+    return {
+        t.name.removesuffix(QUANTIZED_SUFFIX): t
+        for t in quantized.graph.initializer
+        if t.name.endswith(QUANTIZED_SUFFIX) and t.data_type == onnx.TensorProto.INT8
+    }
+
+
+def _float_nodes(model: onnx.ModelProto) -> list[str]:
+    """Names of the layers that stay in float: first convolutions, the attention score, the last layer."""
+    shapes = {t.name: tuple(t.dims) for t in model.graph.initializer}
+    return [
+        node.name
+        for node in model.graph.node
+        if (node.op_type == "Conv" and shapes[node.input[1]][1] == 1)
+        or (node.op_type == "MatMul" and shapes.get(node.input[1], ())[-1:] == (1,))
+        or OUTPUT_NAME in node.output
+    ]
+
+
+class _Windows(CalibrationDataReader):  # type: ignore[misc]
+    def __init__(self, windows: npt.NDArray[np.float32]) -> None:
+        self._next = iter(windows)
+
+    def get_next(self) -> dict[str, npt.NDArray[np.float32]] | None:
+        window = next(self._next, None)
+        return None if window is None else {INPUT_NAME: window[None]}
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep back the quantizer's advice to preprocess: the traced graph is folded already."""
+    logger = logging.getLogger()
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)

@@ -1,0 +1,33 @@
+"""What an export needs of a training run."""
+
+from __future__ import annotations
+
+from typing import Literal, Protocol
+
+from edgepain.bundle import ModalitySpec, NetworkSpec, TrainingFacts
+from edgepain.signal import CausalSpec, WindowSpec
+from edgepain.train.models import CrossModTransformer
+from edgepain.train.split import Split
+from edgepain.train.windows import WindowTable
+
+
+class ExportableRun(Protocol):
+    """A finished training run; `edgepain.train.run.Run` is one."""
+
+    @property
+    def spec(self) -> NetworkSpec: ...
+    @property
+    def window(self) -> WindowSpec: ...
+    @property
+    def causal(self) -> CausalSpec: ...
+    @property
+    def scaling(self) -> Literal["subject", "causal"]: ...
+    @property
+    def labels(self) -> tuple[str, ...]: ...
+    @property
+    def split(self) -> Split: ...
+
+    def network(self) -> CrossModTransformer: ...
+    def part(self, subjects: tuple[str, ...]) -> WindowTable: ...
+    def training_facts(self) -> TrainingFacts: ...
+    def modality_specs(self) -> tuple[ModalitySpec, ...]: ...

@@ -1,0 +1,53 @@
+"""Which windows of a run calibrate, judge and accompany a bundle."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from edgepain.errors import DataError
+from edgepain.export.run import ExportableRun
+
+Scaling = Literal["subject", "causal"]
+SCALINGS: tuple[Scaling, ...] = ("subject", "causal")
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """Scaled windows [N, M, S] float32 and their true labels [N] int64."""
+
+    windows: npt.NDArray[np.float32]
+    labels: npt.NDArray[np.int64]
+
+
+def calibration_windows(run: ExportableRun, count: int) -> npt.NDArray[np.float32]:
+    """At most `count` windows of training subjects, scaled as in training, drawn by the run's seed."""
+    x, usable = run.part(run.split.train).scaled(run.scaling)
+    x = x[usable]
+    if not len(x):
+        raise DataError(f"no window of the training subjects is usable with {run.scaling} scaling; train again")
+    rng = np.random.default_rng(run.training_facts().seed)
+    return x[np.sort(rng.permutation(len(x))[:count])]
+
+
+def held_out_windows(run: ExportableRun) -> dict[Scaling, Labelled]:
+    """The windows of held-out subjects under every scaling that can use some of them."""
+    table = run.part(run.split.held_out)
+    parts: dict[Scaling, Labelled] = {}
+    for scaling in SCALINGS:
+        x, usable = table.scaled(scaling)
+        if usable.any():
+            parts[scaling] = Labelled(x[usable], table.labels[usable])
+    if not parts:
+        raise DataError("no window of the held-out subjects is usable, so an export cannot be verified; train again")
+    return parts
+
+
+def golden_windows(parts: dict[Scaling, Labelled], count: int) -> Labelled:
+    """At most `count` held-out windows spread evenly over all, scaled causally, as live, where that is usable."""
+    part = parts.get("causal") or parts["subject"]
+    rows = np.unique(np.linspace(0, len(part.labels) - 1, count).astype(np.intp))
+    return Labelled(part.windows[rows], part.labels[rows])
