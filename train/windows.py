@@ -63,9 +63,7 @@ class WindowTable:
     def select(self, mask: npt.NDArray[np.bool_] | npt.NDArray[np.intp]) -> WindowTable:
         """The rows of a boolean mask [N] or of indices, in that order."""
         columns: dict[str, Any] = {
-            f.name: column[mask]
-            for f in fields(self)
-            if isinstance(column := getattr(self, f.name), np.ndarray)
+            f.name: column[mask] for f in fields(self) if isinstance(column := getattr(self, f.name), np.ndarray)
         }
         return replace(self, **columns)
 
@@ -105,9 +103,7 @@ class WindowTable:
             raise DataError(f"none of {len(self)} windows can be used for training{left_out}")
         subjects = np.unique(self.subjects[usable])
         if subjects.size < 2:
-            raise DataError(
-                f"only subject {subjects[0]} has usable windows; training and judging need two{left_out}"
-            )
+            raise DataError(f"only subject {subjects[0]} has usable windows; training and judging need two{left_out}")
         counts = np.bincount(self.labels[usable], minlength=len(self.label_names))
         for name, count in zip(self.label_names, counts, strict=True):
             if count == 0:
@@ -209,9 +205,7 @@ def _starts(events: Sequence[Event], seconds: float, placement: Placement) -> li
     return sorted(starts, key=lambda start: start[0])
 
 
-def _row(
-    cutter: WindowCutter, window: Window, recording: Recording, event: Event, start_s: float
-) -> dict[str, Any]:
+def _row(cutter: WindowCutter, window: Window, recording: Recording, event: Event, start_s: float) -> dict[str, Any]:
     return {
         "values": window.values,
         "labels": event.label,

@@ -77,6 +77,15 @@ class Ai4Pain(Dataset):
         }
         self.placement = Placement(offset_s=3.0, hop_s=5.5, max_per_event=1)
 
+    @staticmethod
+    def recognises(root: Path) -> bool:
+        """True where a split folder has an EDA or BVP folder."""
+        return any(
+            set(FOLDER_OF.values()) & set(_children(folder))
+            for split, folder in _children(root).items()
+            if split in SPLITS
+        )
+
     def subjects(self) -> tuple[str, ...]:
         """File names (without .csv) of the subjects with labelled trials."""
         return self._subjects

@@ -68,6 +68,11 @@ class Dataset(ABC):
     def __init__(self) -> None:
         self._problems: dict[str, Problem] = {}
 
+    @staticmethod
+    @abstractmethod
+    def recognises(root: Path) -> bool:
+        """Whether `root` looks like this dataset, complete or not."""
+
     @abstractmethod
     def subjects(self) -> tuple[str, ...]:
         """Ids of all subjects with files, sorted."""
@@ -102,6 +107,23 @@ def open_dataset(name: str, root: Path | str, **options: Any) -> Dataset:
     assert isinstance(dataset, Dataset)
     dataset.synthetic = (Path(root) / SYNTHETIC_MARKER).is_file()
     return dataset
+
+
+def guess_dataset(root: Path | str) -> str:
+    """Name of the dataset whose layout lies under `root`.
+
+    Raises DataError where `root` is no folder or has none of the layouts.
+    """
+    root = Path(root)
+    if not root.is_dir():
+        raise DataError(f"{root}: no such folder; give the folder that holds a dataset")
+    for name in READERS:
+        if _reader(name).recognises(root):
+            return name
+    raise DataError(
+        f"{root}: no known dataset; expected PartA/biosignals_filtered (biovid), train/Eda/<subject>.csv (ai4pain) "
+        "or <subject>/EDA.csv (e4)"
+    )
 
 
 def parse_options(name: str, texts: Sequence[str]) -> dict[str, Any]:

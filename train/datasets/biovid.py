@@ -22,6 +22,7 @@ CLIP_ROWS = 2816
 CLIP_S = CLIP_ROWS / RATE_HZ
 # A clip may lack a few samples at its end; one that lacks more was not copied whole.
 MAX_MISSING_ROWS = 5
+SIGNALS = ("filtered", "raw")
 LEVELS = ("BL1", "PA1", "PA2", "PA3", "PA4")
 COLUMN_OF = {Modality.EDA: "gsr", Modality.ECG: "ecg"}
 SAMPLES = (Path("starting_point", "samples.csv"), Path("samples.csv"))
@@ -55,7 +56,7 @@ class BioVid(Dataset):
         super().__init__()
         if len(set(levels)) < 2 or len(set(levels)) < len(levels) or not set(levels) <= set(LEVELS):
             raise ConfigError(f"levels must be two or more different ones of {', '.join(LEVELS)}")
-        if signals not in ("filtered", "raw"):
+        if signals not in SIGNALS:
             raise ConfigError(f"signals must be 'filtered' or 'raw', not {signals!r}")
         self.labels = tuple(levels)
         self.placement = Placement(offset_s=0.0, hop_s=CLIP_S, max_per_event=1)
@@ -65,6 +66,11 @@ class BioVid(Dataset):
             raise DataError(f"{self._folder}: holds no clip of {', '.join(levels)} that {samples} lists")
         validation = tuple(s for s in self.subjects() if s in VALIDATION)
         self.holdouts: Mapping[str, tuple[str, ...]] = {"validation": validation} if validation else {}
+
+    @staticmethod
+    def recognises(root: Path) -> bool:
+        """True where a folder of signals lies in PartA or in `root`."""
+        return any((part / f"biosignals_{kind}").is_dir() for part in _parts(root) for kind in SIGNALS)
 
     def subjects(self) -> tuple[str, ...]:
         """Names of the subjects that have clips of the chosen levels."""
@@ -108,16 +114,20 @@ class BioVid(Dataset):
         return clips
 
 
+def _parts(root: Path) -> tuple[Path, Path]:
+    return root / "PartA", root
+
+
 def _find_tree(root: Path, folder_name: str) -> tuple[Path, Path]:
     """The folder of signal files and the list of samples."""
-    for part in (root / "PartA", root):
+    for part in _parts(root):
         if not (part / folder_name).is_dir():
             continue
         for samples in SAMPLES:
             if found := find_table(part / samples):
                 return part / folder_name, found
         raise DataError(f"{part}: no starting_point/samples.csv beside {folder_name}; copy it there")
-    raise DataError(f"{root}: no BioVid data here; expected PartA/{folder_name} and PartA/starting_point")
+    raise DataError(f"{root}: expected PartA/{folder_name} and PartA/starting_point/samples.csv here")
 
 
 def _read_clip(path: Path) -> dict[Modality, Signal]:

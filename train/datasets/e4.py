@@ -49,6 +49,8 @@ class E4Sessions(Dataset):
         root = Path(root)
         self._labels_path = root / label_file
         self._folders = _session_folders(root)
+        if not self._folders:
+            raise DataError(f"{root}: no Empatica E4 session here; expected raw/<subject>/EDA.csv or <subject>/EDA.csv")
         rows = list(self._read_rows())
         self.labels, label_of = _label_rule(self._labels_path, rows, positive, negative)
         self._events: dict[str, list[tuple[_Row, int]]] = defaultdict(list)
@@ -64,6 +66,11 @@ class E4Sessions(Dataset):
         self.modalities = tuple(m for m in Modality if any(m in e4_files(self._folders[s]) for s in self._events))
         self.holdouts: Mapping[str, tuple[str, ...]] = {}
         self.placement = Placement(offset_s=0.0, hop_s=5.5)
+
+    @staticmethod
+    def recognises(root: Path) -> bool:
+        """True where a session folder lies in raw/ or in `root`."""
+        return bool(_session_folders(root))
 
     def subjects(self) -> tuple[str, ...]:
         """Folder names of the sessions that have labelled segments."""
@@ -110,12 +117,13 @@ class E4Sessions(Dataset):
 
 
 def _session_folders(root: Path) -> dict[str, Path]:
+    """Session folders by subject."""
     for parent in (root / "raw", root):
         if parent.is_dir():
             folders = {path.name: path for path in sorted(parent.iterdir()) if path.is_dir() and e4_files(path)}
             if folders:
                 return folders
-    raise DataError(f"{root}: no Empatica E4 session here; expected raw/<subject>/EDA.csv or <subject>/EDA.csv")
+    return {}
 
 
 def _read_cells(path: Path) -> Iterator[tuple[int, dict[str, str]]]:

@@ -20,7 +20,7 @@ Array = npt.NDArray[np.float64]
 SLOW_HZ = 32.0
 TEMPLATE_HZ = 512
 # How likely a stimulus of level 0 … 4 is to be answered by the skin, and how strongly, for a person who reacts.
-ANSWER_PROBABILITY = (0.0, 0.25, 0.45, 0.65, 0.85)
+ANSWER_PROBABILITY = (0.0, 0.25, 0.5, 0.7, 0.92)
 ANSWER_SIZE = (0.0, 0.4, 0.6, 0.8, 1.0)
 
 
@@ -74,12 +74,12 @@ class _Person:
     @classmethod
     def draw(cls, rng: np.random.Generator) -> _Person:
         # About one person in five hardly answers (BioVid's owners name 20 of 87).
-        reactivity = rng.uniform(0.1, 0.35) if rng.random() < 0.2 else rng.uniform(0.7, 1.0)
+        reactivity = rng.uniform(0.1, 0.35) if rng.random() < 0.2 else rng.uniform(0.85, 1.0)
         return cls(
             tonic_us=float(rng.lognormal(np.log(4.0), 0.5)),
-            answer_us=float(rng.lognormal(np.log(0.35), 0.5)),
+            answer_us=float(rng.lognormal(np.log(0.45), 0.5)),
             reactivity=float(reactivity),
-            spontaneous_per_min=float(rng.uniform(2.0, 7.0)),
+            spontaneous_per_min=float(rng.uniform(1.0, 4.0)),
             scr_stretch=float(rng.uniform(2.0, 3.2)),
             heart_bpm=float(rng.uniform(58.0, 85.0)),
             heart_gain_bpm=float(reactivity * rng.uniform(2.0, 9.0)),
@@ -126,17 +126,17 @@ def _skin_conductance(rng: np.random.Generator, person: _Person, stimuli: tuple[
 
     for stimulus in stimuli:
         answered = rng.random() < person.reactivity * ANSWER_PROBABILITY[stimulus.level]
-        size_us = person.answer_us * ANSWER_SIZE[stimulus.level] * rng.lognormal(0.0, 0.5)
+        size_us = person.answer_us * ANSWER_SIZE[stimulus.level] * rng.lognormal(0.0, 0.4)
         at_s = stimulus.onset_s + rng.uniform(1.0, 3.0)
         if answered:
-            # Half of the answer wears off in the first ten minutes.
-            add(at_s, size_us * (0.5 + 0.5 * np.exp(-stimulus.onset_s / 600.0)))
+            # A third of the answer wears off, most of it in the first ten minutes.
+            add(at_s, size_us * (2.0 + np.exp(-stimulus.onset_s / 600.0)) / 3.0)
     spontaneous = rng.poisson(person.spontaneous_per_min * slow_s[-1] / 60.0)
     for at_s in rng.uniform(0.0, slow_s[-1], spontaneous):
-        add(float(at_s), 0.6 * person.answer_us * rng.lognormal(0.0, 0.6))
+        add(float(at_s), 0.4 * person.answer_us * rng.lognormal(0.0, 0.6))
     scr = _scr_shape(round(person.scr_stretch, 1))
     phasic = np.convolve(impulses, scr)[: slow_s.size]
-    return person.tonic_us * (1.0 + 0.15 * _drift(rng, slow_s)) + phasic
+    return person.tonic_us * (1.0 + 0.1 * _drift(rng, slow_s)) + phasic
 
 
 def _beats(rng: np.random.Generator, person: _Person, stimuli: tuple[Stimulus, ...], slow_s: Array) -> Array:
@@ -157,7 +157,8 @@ def _ecg(rng: np.random.Generator, beats_s: Array, times_s: Array) -> Array:
     after = np.clip(np.searchsorted(beats_s, times_s - shape_s[0]) - 1, 0, beats_s.size - 1)
     ecg_mv = np.interp(times_s - beats_s[after], shape_s, shape_mv, left=0.0, right=0.0)
     wander_mv = 0.08 * np.sin(2 * np.pi * 0.23 * times_s + rng.uniform(0, 6))
-    return ecg_mv + wander_mv + rng.normal(0.0, 0.02, times_s.size)
+    noisy_mv: Array = ecg_mv + wander_mv + rng.normal(0.0, 0.02, times_s.size)
+    return noisy_mv
 
 
 def _bvp(rng: np.random.Generator, beats_s: Array, times_s: Array) -> Array:
@@ -220,7 +221,8 @@ def _pulse_shape() -> Array:
         random_state=0,
     )
     wave: Array = np.asarray(ppg[2 * TEMPLATE_HZ : 3 * TEMPLATE_HZ], np.float64)
-    wave = (wave - wave.mean()) / np.ptp(wave)
+    wave -= wave.mean()
+    wave /= np.ptp(wave)
     return wave
 
 

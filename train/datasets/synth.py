@@ -12,17 +12,17 @@ import numpy as np
 import numpy.typing as npt
 
 from edgepain.errors import ConfigError, DataError
+from edgepain.train.datasets.base import SYNTHETIC_MARKER
 from edgepain.train.datasets.biovid import CLIP_ROWS, LEVELS
 from edgepain.train.datasets.biovid import RATE_HZ as BIOVID_HZ
 from edgepain.train.datasets.biovid_subjects import NONREACTIVE, VALIDATION
 from edgepain.train.datasets.person import Protocol, Session, Stimulus, simulate_session
 
-__all__ = ["Protocol", "simulate_session", "write_ai4pain", "write_biovid", "write_recording"]
+__all__ = ["Protocol", "simulate_session", "write_ai4pain", "write_biovid", "write_recording", "write_recordings"]
 
 AI4PAIN_HZ = 100.0
 # BioVid's owners cut every clip this long after the stimulus began.
 CLIP_OFFSET_S = 3.0
-MARKER = "SIMULATED.txt"
 MARKER_TEXT = """\
 These files are simulated: no person was measured. They have the layout of {layout} and none of its data.
 Written by: edgepain data synth (seed {seed}).
@@ -46,6 +46,8 @@ def write_biovid(
     ids = _biovid_ids()
     _check_counts(subjects, len(ids), trials)
     root = _prepare(Path(root), "the BioVid Heat Pain Database, Part A", seed)
+    # Part A may be opened, or copied away, on its own.
+    part = _prepare(root / "PartA", "the BioVid Heat Pain Database, Part A", seed)
     protocol = Protocol(levels=tuple(range(5)) * trials)
     rows = ["subject_id\tsubject_name\tclass_id\tclass_name\tsample_id\tsample_name"]
     for index, subject in enumerate(ids[:subjects]):
@@ -53,14 +55,14 @@ def write_biovid(
             progress(index, subjects)
         session = simulate_session(_seed(seed, index), protocol, BIOVID_HZ)
         emg_uv = np.random.default_rng(_seed(seed, index)).normal(0.0, 4.0, session.eda_us.size)
-        folder = root / "PartA" / "biosignals_filtered" / subject
+        folder = part / "biosignals_filtered" / subject
         folder.mkdir(parents=True)
         for number, stimulus in _numbered(session.stimuli, trials):
             sample = f"{subject}-{LEVELS[stimulus.level]}-{number:03d}"
             _write_clip(folder / f"{sample}_bio.csv", session, stimulus, emg_uv)
             sample_id = index * 5 * trials + number
             rows.append(f"{index + 1}\t{subject}\t{stimulus.level}\t{LEVELS[stimulus.level]}\t{sample_id}\t{sample}")
-    samples = root / "PartA" / "starting_point" / "samples.csv"
+    samples = part / "starting_point" / "samples.csv"
     samples.parent.mkdir()
     samples.write_text("\n".join(rows) + "\n")
     if progress:
@@ -128,8 +130,27 @@ def write_recording(path: Path | str, seed: int, duration_s: float, rate_hz: flo
     }
     _write_csv(path, columns, ["%.6f", "%.4f", "%.3f", "%.4f", "%d"])
     stem = path.name.removesuffix(".gz").removesuffix(".csv")
-    marker = path.with_name(f"{stem}.{MARKER}")
-    marker.write_text(MARKER_TEXT.format(layout="a recording of a wearable", seed=seed))
+    _mark(path.with_name(f"{stem}.{SYNTHETIC_MARKER}"), "a recording of a wearable", seed)
+
+
+def write_recordings(
+    root: Path | str, subjects: int, seed: int, duration_s: float, progress: Progress | None = None
+) -> list[Path]:
+    """Write `<root>/S01.csv.gz` and so on, or the one file `root` if it ends in .csv or .csv.gz.
+
+    Returns the files written. Raises as `write_recording`, and DataError where `root` is not empty.
+    """
+    root = Path(root)
+    if root.name.endswith((".csv", ".csv.gz")):
+        write_recording(root, seed, duration_s)
+        return [root]
+    _prepare(root, "recordings of a wearable", seed)
+    paths = [root / f"S{number:02d}.csv.gz" for number in range(1, subjects + 1)]
+    for index, path in enumerate(paths):
+        if progress:
+            progress(index, subjects)
+        write_recording(path, _seed(seed, index), duration_s)
+    return paths
 
 
 def _numbered(stimuli: tuple[Stimulus, ...], trials: int) -> Iterator[tuple[int, Stimulus]]:
@@ -220,9 +241,16 @@ def _ai4pain_ids() -> list[tuple[str, str]]:
 def _prepare(root: Path, layout: str, seed: int) -> Path:
     if root.exists() and (not root.is_dir() or any(root.iterdir())):
         raise DataError(f"{root}: not an empty folder; simulated and other files must not mix")
-    root.mkdir(parents=True, exist_ok=True)
-    (root / MARKER).write_text(MARKER_TEXT.format(layout=layout, seed=seed))
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DataError(f"{root}: cannot be made ({error.strerror}); choose another folder") from error
+    _mark(root / SYNTHETIC_MARKER, layout, seed)
     return root
+
+
+def _mark(path: Path, layout: str, seed: int) -> None:
+    path.write_text(MARKER_TEXT.format(layout=layout, seed=seed))
 
 
 def _check_counts(subjects: int, most: int, trials: int) -> None:
