@@ -1,1 +1,21 @@
 """Samples in, decisions out."""
+
+from edgepain.runtime.decider import Decider
+from edgepain.runtime.decision import Abstention, Decision, SignalState
+from edgepain.runtime.session import Limits, Percentiles, Session, Sink, Summary
+from edgepain.runtime.sinks import JsonLines
+from edgepain.runtime.terminal import TerminalView
+
+__all__ = [
+    "Abstention",
+    "Decider",
+    "Decision",
+    "JsonLines",
+    "Limits",
+    "Percentiles",
+    "Session",
+    "SignalState",
+    "Sink",
+    "Summary",
+    "TerminalView",
+]

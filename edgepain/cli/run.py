@@ -1,0 +1,87 @@
+"""`edgepain run`: live decisions from a sensor on a serial port."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from pathlib import Path
+from types import FrameType
+
+import click
+
+
+@click.command(name="run")
+@click.option("--port", required=True, help="Serial port, e.g. /dev/ttyUSB0 or a name in /dev/serial/by-id.")
+@click.option("--model", type=click.Path(path_type=Path), help="Bundle directory. Default: the demonstration bundle.")
+@click.option("--precision", type=click.Choice(["fp32", "int8"]), help="Default: int8 where the bundle has it.")
+@click.option("--baud", default=115_200, show_default=True, type=click.IntRange(1))
+@click.option(
+    "--hop", default=1.0, show_default=True, type=click.FloatRange(0.05, 3600), help="Seconds between windows."
+)
+@click.option("--calibration", type=click.FloatRange(0, 86400), help="Seconds at rest, instead of the bundle's.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object a line on standard output, nothing else.")
+@click.option("--record", type=click.Path(path_type=Path), help="Write all that comes over the wire to this new file.")
+@click.option("--duration", type=click.FloatRange(0, min_open=True), help="End after this many seconds.")
+@click.option("--give-up", type=click.FloatRange(0, min_open=True), help="End when no sample came for so many seconds.")
+def command(
+    port: str,
+    model: Path | None,
+    precision: str | None,
+    baud: int,
+    hop: float,
+    calibration: float | None,
+    as_json: bool,
+    record: Path | None,
+    duration: float | None,
+    give_up: float | None,
+) -> None:
+    """Judge the last 5.5 s of a wearable's signals every second.
+
+    The wearable speaks edgeframe (docs/edgeframe.md). It first rests for a minute, so that its signals can be
+    scaled by what came before. A pulled cable is waited for; Ctrl-C ends the session with a summary.
+
+    \b
+    Examples:
+      edgepain run --port /dev/ttyUSB0 --model bundles/biovid --record monday.wire
+      edgepain run --port /dev/ttyUSB0 --json | tee decisions.jsonl
+    """
+    from rich.console import Console
+
+    from edgepain.bundle import demonstration_bundle, open_bundle
+    from edgepain.engine import open_engine
+    from edgepain.firmware_bridge import SerialSource
+    from edgepain.runtime import Decider, JsonLines, Limits, Session, TerminalView
+
+    bundle = open_bundle(model or demonstration_bundle())
+    if bundle.manifest.demonstration:
+        click.echo(DEMONSTRATION, err=True)
+    engine = open_engine(bundle, precision)  # type: ignore[arg-type]
+    decider = Decider(bundle, engine, hop_s=hop, calibration_s=calibration)
+    source = SerialSource(port, baud=baud, record_to=record, reconnect_s=give_up)
+    limits = Limits(duration_s=duration, silence_s=give_up)
+    _end_politely_on_sigterm()
+    if as_json:
+        lines = JsonLines(sys.stdout)
+        lines.header(
+            bundle=bundle.manifest.name, demonstration=bundle.manifest.demonstration, engine=engine.description
+        )
+        Session(source, decider, [lines], limits).run()
+        return
+    title = f"{bundle.manifest.name} · {engine.description}"
+    with TerminalView(Console(), title) as view:
+        Session(source, decider, [view], limits).run()
+
+
+DEMONSTRATION = (
+    "This is the demonstration bundle: trained on simulated people only. It shows the way from a sensor to a decision "
+    "and says nothing about anybody's pain. Give your own with --model."
+)
+
+
+def _end_politely_on_sigterm() -> None:
+    """A service manager's stop ends a session like Ctrl-C: with its summary and a closed recording."""
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGTERM, interrupt)

@@ -1,0 +1,208 @@
+"""Samples in, decisions out: no port, no thread, and no clock but the one it is handed."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import datetime, timezone
+
+import numpy as np
+
+from edgepain.bundle import Bundle
+from edgepain.engine import Engine, softmax
+from edgepain.errors import ConfigError
+from edgepain.runtime.decision import Abstention, Decision, SignalState
+from edgepain.signal import CausalSpec, DeviceInfo, Modality, QualityCode, Samples, Window, WindowCutter
+
+FLAGS = ("overrun", "lead_off", "clipped", "range_changed")
+# A window is judged without a modality that lags this far behind the others.
+LAG_S = 2.0
+
+
+@dataclass(frozen=True)
+class _Flagged:
+    modality: Modality
+    name: str
+    first_s: float
+    last_s: float
+
+
+class Decider:
+    """Judges the window that starts at 0, at `hop_s`, at 2·`hop_s`, … of session time.
+
+    Exactly one decision is given for each of these windows, in order. Windows are cut and scaled by the code
+    that cuts training windows; the scaling looks only at what came before the window.
+
+    calibration_s: seconds of valid signal needed before the first label, instead of the bundle's.
+    clock: seconds, monotonic; the one that `Samples.arrival_s` is on.
+    """
+
+    def __init__(
+        self,
+        bundle: Bundle,
+        engine: Engine,
+        *,
+        hop_s: float = 1.0,
+        calibration_s: float | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        manifest = bundle.manifest
+        causal = manifest.causal_spec
+        if calibration_s is not None:
+            causal = CausalSpec(calibration_s, max(causal.horizon_s, calibration_s))
+        if not 0 < hop_s <= 3600 or not 0 <= causal.min_history_s <= 86400:
+            raise ConfigError("hop must be in (0, 3600] seconds and calibration in [0, 86400] seconds")
+        self.hop_s = hop_s
+        self.calibration_s = causal.min_history_s
+        self._bundle = bundle
+        self._engine = engine
+        self._clock = clock
+        self._cutter = WindowCutter(manifest.network.modalities, manifest.window_spec, causal)
+        self._index = 0
+        self._frontier_s = float("-inf")
+        self._arrivals: dict[Modality, deque[tuple[float, float]]] = {m: deque() for m in self._cutter.modalities}
+        self._flagged: deque[_Flagged] = deque()
+        self._frames_lost = 0
+        self._frames_lost_told = 0
+
+    @property
+    def next_end_s(self) -> float:
+        """Session time at which the next window is complete."""
+        return self._index * self.hop_s + self._cutter.spec.seconds
+
+    def accept(self, device: DeviceInfo) -> None:
+        """Raises BundleMismatchError where the device's streams do not fit the bundle."""
+        self._bundle.require(device.streams, device.name)
+
+    def push(self, samples: Samples) -> int:
+        """Add samples; returns how many were left out because they are not later than those before.
+
+        Samples with the electrode off are no samples of the skin: they leave a gap.
+        """
+        if samples.times_s.size == 0 or samples.modality not in self._cutter.modalities:
+            return 0
+        first_s, last_s = float(samples.times_s[0]), float(samples.times_s[-1])
+        self._flagged.extend(
+            _Flagged(samples.modality, name, first_s, last_s) for name in FLAGS if getattr(samples, name)
+        )
+        values = np.full_like(samples.values, np.nan) if samples.lead_off else samples.values
+        self._frontier_s = max(self._frontier_s, last_s)
+        self._arrivals[samples.modality].append((last_s, samples.arrival_s))
+        return self._cutter.push(samples.modality, samples.times_s, values, samples.rate_hz)
+
+    def note_frames_lost(self, total: int) -> None:
+        """Tell how many frames were lost on the wire so far, to be stated with the next decision."""
+        self._frames_lost = total
+
+    def decisions(self) -> Iterator[Decision]:
+        """Decisions on every window that is complete by now, or that a lagging modality keeps open too long."""
+        while self._cutter.covered_s() >= self.next_end_s or self._frontier_s >= self.next_end_s + LAG_S:
+            yield self._decide()
+
+    def give_up_window(self, reason: str) -> Decision:
+        """Abstain on the next window because its samples do not come."""
+        return self._abstain(self._cut(), Abstention.NO_DATA, reason)
+
+    def _decide(self) -> Decision:
+        window = self._cut()
+        refusal = self._refusal(window)
+        if refusal is not None:
+            return self._abstain(window, *refusal)
+        begin = time.perf_counter()
+        probabilities = softmax(self._engine.predict(window.scaled()[np.newaxis]))[0]
+        inference_ms = 1e3 * (time.perf_counter() - begin)
+        labels = self._bundle.manifest.labels
+        label = labels[int(probabilities.argmax())]
+        named = {name: float(p) for name, p in zip(labels, probabilities, strict=True)}
+        return self._finish(window, label, named, None, "", inference_ms)
+
+    def _refusal(self, window: Window) -> tuple[Abstention, str] | None:
+        """Why this window cannot be judged, the gravest reason first."""
+        for modality, quality in zip(window.modalities, window.quality, strict=True):
+            if quality.code is QualityCode.GAPS:
+                if "lead_off" in self._flags(window, modality):
+                    return Abstention.NO_CONTACT, f"{modality}: the device says that the electrode is off"
+                return (
+                    Abstention.GAPS,
+                    f"{modality}: {100 * (1 - quality.valid_fraction):.0f} % of the window is missing",
+                )
+            if quality.code is QualityCode.NO_CONTACT:
+                return Abstention.NO_CONTACT, f"{modality}: values say that the electrode does not touch skin"
+            if quality.code is QualityCode.FLAT:
+                return Abstention.FLAT, f"{modality}: the signal does not move"
+        history_s = min(self._cutter.history_seconds(stats) for stats in window.history)
+        if history_s < self.calibration_s - 1e-6:
+            return Abstention.CALIBRATING, f"{history_s:.0f} of {self.calibration_s:.0f} s at rest"
+        for modality, stats in zip(window.modalities, window.history, strict=True):
+            if not stats.usable:
+                return Abstention.FLAT, f"{modality}: nothing but a flat signal so far"
+        return None
+
+    def _cut(self) -> Window:
+        return self._cutter.cut(self._index * self.hop_s)
+
+    def _abstain(self, window: Window, why: Abstention, reason: str) -> Decision:
+        return self._finish(window, None, None, why, reason, None)
+
+    def _finish(
+        self,
+        window: Window,
+        label: str | None,
+        probabilities: dict[str, float] | None,
+        abstain: Abstention | None,
+        reason: str,
+        inference_ms: float | None,
+    ) -> Decision:
+        lost, self._frames_lost_told = self._frames_lost - self._frames_lost_told, self._frames_lost
+        decision = Decision(
+            index=self._index,
+            start_s=window.start_s,
+            end_s=window.end_s,
+            host_time=datetime.now(timezone.utc).isoformat(timespec="milliseconds"),
+            label=label,
+            probabilities=probabilities,
+            abstain=abstain,
+            reason=reason,
+            signals={
+                str(m): SignalState(
+                    str(quality.code),
+                    quality.valid_fraction,
+                    self._cutter.history_seconds(stats),
+                    self._flags(window, m),
+                )
+                for m, quality, stats in zip(window.modalities, window.quality, window.history, strict=True)
+            },
+            latency_ms=self._latency_ms(window.end_s),
+            inference_ms=inference_ms,
+            frames_lost=lost,
+        )
+        self._index += 1
+        self._forget(self._index * self.hop_s)
+        return decision
+
+    def _flags(self, window: Window, modality: Modality) -> tuple[str, ...]:
+        names = {
+            f.name
+            for f in self._flagged
+            if f.modality is modality and f.last_s >= window.start_s and f.first_s <= window.end_s
+        }
+        return tuple(name for name in FLAGS if name in names)
+
+    def _latency_ms(self, end_s: float) -> float | None:
+        """Time since the arrival that completed the window; None where a modality has not come that far."""
+        completed_s = []
+        for arrivals in self._arrivals.values():
+            late_enough = (arrival_s for last_s, arrival_s in arrivals if last_s >= end_s)
+            completed_s.append(next(late_enough, None))
+        known_s = [arrival_s for arrival_s in completed_s if arrival_s is not None]
+        return 1e3 * (self._clock() - max(known_s)) if len(known_s) == len(completed_s) else None
+
+    def _forget(self, before_s: float) -> None:
+        self._cutter.forget(before_s)
+        for arrivals in self._arrivals.values():
+            while arrivals and arrivals[0][0] < before_s:
+                arrivals.popleft()
+        while self._flagged and self._flagged[0].last_s < before_s:
+            self._flagged.popleft()

@@ -1,0 +1,56 @@
+"""One decision: what the network says of one window, how far that can be trusted, or why it says nothing."""
+
+from __future__ import annotations
+
+from enum import Enum
+
+import msgspec
+
+
+class Abstention(str, Enum):
+    """Why there is no decision on a window."""
+
+    CALIBRATING = "calibrating"
+    NO_DATA = "no_data"
+    GAPS = "gaps"
+    NO_CONTACT = "no_contact"
+    FLAT = "flat"
+
+    def __str__(self) -> str:
+        return self.value
+
+
+class SignalState(msgspec.Struct, frozen=True):
+    """One modality in one window.
+
+    quality: ok, gaps, no_contact or flat. valid_fraction: share of the window backed by real samples.
+    history_s: seconds of valid signal that the scaling rests on. flags: what the device said of samples in
+    the window (overrun, lead_off, clipped, range_changed).
+    """
+
+    quality: str
+    valid_fraction: float
+    history_s: float
+    flags: tuple[str, ...] = ()
+
+
+class Decision(msgspec.Struct, frozen=True, tag_field="type", tag="decision"):
+    """What is said of the window from start_s to end_s (session time, the device's clock).
+
+    label and probabilities are None where `abstain` says why there is none; `reason` is for a person.
+    latency_ms: from the arrival of the window's last sample to this decision. inference_ms: the engine alone.
+    frames_lost: on the wire since the decision before.
+    """
+
+    index: int
+    start_s: float
+    end_s: float
+    host_time: str
+    label: str | None
+    probabilities: dict[str, float] | None
+    abstain: Abstention | None
+    reason: str
+    signals: dict[str, SignalState]
+    latency_ms: float | None
+    inference_ms: float | None
+    frames_lost: int

@@ -1,0 +1,223 @@
+"""A live session: reads a source, decides, tells the sinks, and sums up at the end, however it ends."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Protocol
+
+import msgspec
+import numpy as np
+
+from edgepain.errors import PortError
+from edgepain.runtime.decider import Decider
+from edgepain.runtime.decision import Decision
+from edgepain.signal import DeviceInfo, LinkChange, LinkState, LinkStats, Samples, Source
+
+POLL_S = 0.1
+# Latencies kept for the percentiles of the summary: a day at one decision a second.
+KEPT_LATENCIES = 86_400
+
+
+class Percentiles(msgspec.Struct, frozen=True):
+    """Milliseconds."""
+
+    p50: float
+    p90: float
+    p99: float
+
+
+class Summary(msgspec.Struct, frozen=True, tag_field="type", tag="summary"):
+    """What happened in a session. Counts of frames and bytes are those of the wire."""
+
+    seconds: float
+    decisions: int
+    labels: dict[str, int]
+    abstentions: dict[str, int]
+    latency_ms: Percentiles | None
+    inference_ms: Percentiles | None
+    samples_out_of_order: int
+    bytes_read: int
+    frames: int
+    frames_lost: int
+    crc_errors: int
+    malformed: int
+    repeated: int
+    reconnects: int
+    restarts: int
+    ended: str
+
+
+class Sink(Protocol):
+    """Is told everything that happens in a session, in order."""
+
+    def device(self, device: DeviceInfo) -> None:
+        """A device introduced itself."""
+
+    def link(self, change: LinkChange) -> None:
+        """The wire changed its state."""
+
+    def decision(self, decision: Decision) -> None:
+        """A window was judged, or could not be."""
+
+    def summary(self, summary: Summary) -> None:
+        """The session ended."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """When a session ends by itself. None: never.
+
+    duration_s: after so much time. introduction_s: when no device has introduced itself by then.
+    silence_s: when no sample has come for so long. patience_s: how long a window is waited for once no
+    sample comes any more; then it is given up as 'no data', and from then on one each hop.
+    """
+
+    duration_s: float | None = None
+    introduction_s: float | None = 10.0
+    silence_s: float | None = None
+    patience_s: float = 3.0
+
+
+class Session:
+    """Runs until its source closes, a limit is reached, or `stop` says so. Not reusable."""
+
+    def __init__(self, source: Source, decider: Decider, sinks: Sequence[Sink], limits: Limits | None = None) -> None:
+        self._source = source
+        self._decider = decider
+        self._sinks = sinks
+        self._limits = limits or Limits()
+        self._begin_s = self._last_sample_s = time.monotonic()
+        self._introduced = False
+        self._out_of_order = 0
+        self._labels: Counter[str] = Counter()
+        self._abstentions: Counter[str] = Counter()
+        self._latencies_ms: deque[float] = deque(maxlen=KEPT_LATENCIES)
+        self._inferences_ms: deque[float] = deque(maxlen=KEPT_LATENCIES)
+        self._given_up_s = 0.0
+        self._link_detail = ""
+
+    def run(self, stop: Callable[[], bool] = lambda: False) -> Summary:
+        """Returns the summary, which every sink was told too, also where this raises.
+
+        Raises PortError where the device never introduced itself, stopped sending, or its port stayed away;
+        BundleMismatchError where it does not fit the bundle.
+        """
+        ended = "an error"
+        with ExitStack() as at_exit:
+            at_exit.callback(self._source.close)
+            at_exit.callback(lambda: self._tell_summary(ended))
+            try:
+                ended = self._loop(stop)
+            except KeyboardInterrupt:
+                ended = "interrupted"
+            except Exception as error:
+                ended = str(error)
+                raise
+        return self._summary(ended)
+
+    def _loop(self, stop: Callable[[], bool]) -> str:
+        while not stop():
+            now_s = time.monotonic()
+            if self._limits.duration_s is not None and now_s - self._begin_s >= self._limits.duration_s:
+                return "the time was up"
+            for event in self._source.recv(POLL_S):
+                if isinstance(event, LinkChange):
+                    self._link(event)
+                elif isinstance(event, DeviceInfo):
+                    self._decider.accept(event)
+                    self._introduced = True
+                    for sink in self._sinks:
+                        sink.device(event)
+                else:
+                    self._samples(event)
+            self._watch(time.monotonic())
+        return "stopped"
+
+    def _samples(self, samples: Samples) -> None:
+        self._last_sample_s = time.monotonic()
+        self._out_of_order += self._decider.push(samples)
+        self._decider.note_frames_lost(self._source.stats().frames_lost)
+        for decision in self._decider.decisions():
+            self._tell(decision)
+
+    def _link(self, change: LinkChange) -> None:
+        self._link_detail = f"{change.state}: {change.detail}"
+        for sink in self._sinks:
+            sink.link(change)
+        if change.state is LinkState.CLOSED:
+            raise PortError(f"the port is gone for good ({change.detail}); check cable and power, then start again")
+
+    def _watch(self, now_s: float) -> None:
+        """What silence means: a window given up each hop, and after a while the end."""
+        silent_s = now_s - self._last_sample_s
+        limits = self._limits
+        if not self._introduced:
+            if limits.introduction_s is not None and now_s - self._begin_s >= limits.introduction_s:
+                raise PortError(self._nobody())
+            return
+        if limits.silence_s is not None and silent_s >= limits.silence_s:
+            raise PortError(
+                f"no sample for {silent_s:.0f} s ({self._link_detail}); check the sensor's battery and cable, then "
+                "start again"
+            )
+        if silent_s >= limits.patience_s and now_s - self._given_up_s >= self._decider.hop_s:
+            self._given_up_s = now_s
+            self._tell(self._decider.give_up_window(f"no sample for {silent_s:.0f} s ({self._link_detail})"))
+
+    def _nobody(self) -> str:
+        stats = self._source.stats()
+        if not stats.bytes_read:
+            return "nothing arrives on the port; check that the device is on and is connected to this port"
+        return (
+            f"{stats.bytes_read} bytes arrived, {stats.frames} sound frames among them, but no device introduced "
+            "itself; check the baud rate and that the device speaks edgeframe"
+        )
+
+    def _tell(self, decision: Decision) -> None:
+        if decision.abstain is not None:
+            self._abstentions[str(decision.abstain)] += 1
+        elif decision.label is not None:
+            self._labels[decision.label] += 1
+        if decision.latency_ms is not None:
+            self._latencies_ms.append(decision.latency_ms)
+        if decision.inference_ms is not None:
+            self._inferences_ms.append(decision.inference_ms)
+        for sink in self._sinks:
+            sink.decision(decision)
+
+    def _tell_summary(self, ended: str) -> None:
+        summary = self._summary(ended)
+        for sink in self._sinks:
+            sink.summary(summary)
+
+    def _summary(self, ended: str) -> Summary:
+        stats: LinkStats = self._source.stats()
+        return Summary(
+            seconds=time.monotonic() - self._begin_s,
+            decisions=sum(self._labels.values()),
+            labels=dict(self._labels),
+            abstentions=dict(self._abstentions),
+            latency_ms=_percentiles(self._latencies_ms),
+            inference_ms=_percentiles(self._inferences_ms),
+            samples_out_of_order=self._out_of_order,
+            bytes_read=stats.bytes_read,
+            frames=stats.frames,
+            frames_lost=stats.frames_lost,
+            crc_errors=stats.crc_errors,
+            malformed=stats.malformed,
+            repeated=stats.repeated,
+            reconnects=stats.reconnects,
+            restarts=stats.restarts,
+            ended=ended,
+        )
+
+
+def _percentiles(values_ms: deque[float]) -> Percentiles | None:
+    if not values_ms:
+        return None
+    p50, p90, p99 = np.percentile(np.array(values_ms), (50, 90, 99))
+    return Percentiles(float(p50), float(p90), float(p99))

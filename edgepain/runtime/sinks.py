@@ -1,0 +1,47 @@
+"""Where decisions go that a program reads: one JSON object a line."""
+
+from __future__ import annotations
+
+import time
+from typing import Any, TextIO
+
+import msgspec
+
+from edgepain.runtime.decision import Decision
+from edgepain.runtime.session import Summary
+from edgepain.signal import DeviceInfo, LinkChange
+
+
+class JsonLines:
+    """Writes each event as one line and flushes it. `type` is device, link, decision or summary.
+
+    Times: `start_s` and `end_s` are session time on the device's clock, `host_time` is UTC.
+    """
+
+    def __init__(self, file: TextIO) -> None:
+        self._file = file
+
+    def header(self, **facts: Any) -> None:
+        """A first line of `type` session: what decides, on what."""
+        self._write({"type": "session", **facts})
+
+    def device(self, device: DeviceInfo) -> None:
+        """Write a line of `type` device."""
+        self._write({"type": "device", **msgspec.to_builtins(device)})
+
+    def link(self, change: LinkChange) -> None:
+        """Write a line of `type` link; `ago_s` is how long ago it happened."""
+        ago_s = time.monotonic() - change.at_s
+        self._write({"type": "link", "state": str(change.state), "detail": change.detail, "ago_s": ago_s})
+
+    def decision(self, decision: Decision) -> None:
+        """Write a line of `type` decision."""
+        self._write(decision)
+
+    def summary(self, summary: Summary) -> None:
+        """Write a line of `type` summary."""
+        self._write(summary)
+
+    def _write(self, value: object) -> None:
+        self._file.write(msgspec.json.encode(value).decode() + "\n")
+        self._file.flush()

@@ -1,0 +1,157 @@
+"""The view of a session for a person: a panel that stays in place on a terminal, lines elsewhere."""
+
+from __future__ import annotations
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.panel import Panel
+from rich.table import Table
+from rich.text import Text
+
+from edgepain.runtime.decision import Decision
+from edgepain.runtime.session import Percentiles, Summary
+from edgepain.signal import DeviceInfo, LinkChange, LinkState
+
+BAR = 24
+_STYLE = {LinkState.CONNECTED: "green", LinkState.STALLED: "yellow", LinkState.LOST: "red", LinkState.CLOSED: "red"}
+
+
+class TerminalView:
+    """Shows link, signal quality, the newest decision and totals. A context manager."""
+
+    def __init__(self, console: Console, title: str) -> None:
+        self._console = console
+        self._title = title
+        self._device = "waiting for the device to introduce itself"
+        self._link = Text("no link yet")
+        self._last: Decision | None = None
+        self._recent: list[str] = []
+        self._counts: dict[str, int] = {}
+        self._lost = 0
+        self._live = Live(console=console, refresh_per_second=4, transient=True) if console.is_terminal else None
+
+    def __enter__(self) -> TerminalView:
+        if self._live:
+            self._live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._live:
+            self._live.stop()
+
+    def device(self, device: DeviceInfo) -> None:
+        """Show who is connected."""
+        streams = ", ".join(f"{s.modality} {s.rate_hz:g} Hz in {s.unit}" for s in device.streams)
+        self._device = f"{device.name}, firmware {device.firmware}: {streams}"
+        self._line(f"device: {self._device}")
+
+    def link(self, change: LinkChange) -> None:
+        """Show the state of the wire."""
+        self._link = Text(f"{change.state}: {change.detail}", style=_STYLE[change.state])
+        self._line(f"link {change.state}: {change.detail}")
+
+    def decision(self, decision: Decision) -> None:
+        """Show the newest decision."""
+        self._last = decision
+        self._lost += decision.frames_lost
+        kind = decision.label or f"abstained, {decision.abstain}"
+        self._counts[kind] = self._counts.get(kind, 0) + 1
+        self._line(_in_words(decision))
+
+    def summary(self, summary: Summary) -> None:
+        """Print the totals, below whatever was shown."""
+        if self._live:
+            self._live.stop()
+        self._console.print(_summary_table(summary))
+
+    def _line(self, text: str) -> None:
+        if self._live:
+            self._live.update(self._panel())
+        else:
+            self._console.print(text, highlight=False, soft_wrap=True)
+
+    def _panel(self) -> RenderableType:
+        rows: list[RenderableType] = [Text(self._device), self._link]
+        if self._last:
+            rows += [Text(), _signals_table(self._last), Text(), *_verdict(self._last)]
+        counts = ", ".join(f"{count} {kind}" for kind, count in self._counts.items()) or "none yet"
+        rows += [Text(), Text(f"so far: {counts}; {self._lost} frames lost", style="dim")]
+        return Panel(Group(*rows), title=self._title, subtitle="Ctrl-C ends the session")
+
+
+def _bar(share: float) -> str:
+    filled = round(BAR * min(max(share, 0.0), 1.0))
+    return "█" * filled + "░" * (BAR - filled)
+
+
+def _signals_table(decision: Decision) -> Table:
+    table = Table.grid(padding=(0, 2))
+    for name, signal in decision.signals.items():
+        style = "green" if signal.quality == "ok" else "red"
+        table.add_row(
+            name,
+            Text(signal.quality, style=style),
+            _bar(signal.valid_fraction),
+            f"{100 * signal.valid_fraction:.0f} % of the window",
+            f"scaled by {signal.history_s:.0f} s of history",
+            " ".join(signal.flags),
+        )
+    return table
+
+
+def _verdict(decision: Decision) -> list[RenderableType]:
+    span = f"{decision.start_s:.1f} … {decision.end_s:.1f} s"
+    if decision.probabilities is None:
+        return [Text(f"{span}  no decision: {decision.abstain} ({decision.reason})", style="bold yellow")]
+    rows: list[RenderableType] = [Text(f"{span}  {decision.label}", style="bold")]
+    for label, probability in decision.probabilities.items():
+        rows.append(Text(f"  {label:<24} {_bar(probability)} {100 * probability:5.1f} %"))
+    return [*rows, Text(f"  {_milliseconds(decision)}", style="dim")]
+
+
+def _milliseconds(decision: Decision) -> str:
+    parts = []
+    if decision.latency_ms is not None:
+        parts.append(f"{decision.latency_ms:.1f} ms after its last sample")
+    if decision.inference_ms is not None:
+        parts.append(f"{decision.inference_ms:.1f} ms of it in the network")
+    return ", ".join(parts)
+
+
+def _in_words(decision: Decision) -> str:
+    span = f"{decision.start_s:7.1f} … {decision.end_s:7.1f} s"
+    if decision.probabilities is None:
+        text = f"{span}  no decision  {decision.abstain}: {decision.reason}"
+    else:
+        shares = "  ".join(f"{label} {100 * p:.1f} %" for label, p in decision.probabilities.items())
+        text = f"{span}  {decision.label}  ({shares})  {_milliseconds(decision)}"
+    return text + (f"  [{decision.frames_lost} frames lost]" if decision.frames_lost else "")
+
+
+def _summary_table(summary: Summary) -> Table:
+    table = Table(title="session", show_header=False, title_justify="left")
+    table.add_column(no_wrap=True)
+    table.add_column()
+    labels = ", ".join(f"{count} {label}" for label, count in sorted(summary.labels.items()))
+    abstained = ", ".join(f"{count} {why}" for why, count in sorted(summary.abstentions.items()))
+    table.add_row("ended by", summary.ended)
+    table.add_row("length", f"{summary.seconds:.1f} s")
+    table.add_row("decisions", f"{summary.decisions}" + (f" ({labels})" if labels else ""))
+    table.add_row("abstentions", f"{sum(summary.abstentions.values())}" + (f" ({abstained})" if abstained else ""))
+    table.add_row(
+        "wire",
+        f"{summary.bytes_read} bytes, {summary.frames} frames, {summary.frames_lost} lost, "
+        f"{summary.crc_errors} CRC errors, {summary.repeated} repeated, {summary.malformed} malformed",
+    )
+    table.add_row("link", f"{summary.reconnects} reconnects, {summary.restarts} restarts of the device")
+    if summary.samples_out_of_order:
+        table.add_row("left out", f"{summary.samples_out_of_order} samples out of order")
+    table.add_row("latency, last sample to decision", _percentiles(summary.latency_ms))
+    table.add_row("network alone", _percentiles(summary.inference_ms))
+    return table
+
+
+def _percentiles(ms: Percentiles | None) -> str:
+    if ms is None:
+        return "n/a (no decision)"
+    return f"p50 {ms.p50:.1f} ms, p90 {ms.p90:.1f} ms, p99 {ms.p99:.1f} ms"
