@@ -15,6 +15,7 @@ from edgepain.errors import EdgepainError
 COMMANDS = {
     "bench": ("edgepain.cli.bench", "FLOPs, latency and memory of a bundle, beside the paper's figures"),
     "data": ("edgepain.cli.data", "check a dataset on disk, or write a simulated one in its layout"),
+    "demo": ("edgepain.cli.demo", "a simulated wearable, live decisions and a benchmark, on this machine"),
     "evaluate": ("edgepain.cli.evaluate", "judge a bundle on recordings, and compare with live decisions"),
     "export": ("edgepain.cli.export", "turn a training run into a bundle for a device"),
     "run": ("edgepain.cli.run", "live decisions from a sensor on a serial port"),
