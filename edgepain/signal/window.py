@@ -142,7 +142,9 @@ class _Track:
         self._extend_history(start_s)
         if self._history_begin is None:
             return RobustStats(float("nan"), float("nan"), 0)
-        end = self._grid_index(start_s)
+        # A point after the last earlier sample is interpolated towards a sample of the window itself.
+        earlier = int(np.searchsorted(self.times_s, start_s, side="left"))
+        end = self._grid_index(min(start_s, float(self.times_s[earlier - 1]))) if earlier else 0
         begin = self._grid_index(start_s - self._causal.horizon_s)
         points = self._history.view
         return robust_stats(points[max(begin - self._history_begin, 0) : max(end - self._history_begin, 0)])

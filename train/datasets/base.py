@@ -147,6 +147,11 @@ def parse_options(name: str, texts: Sequence[str]) -> dict[str, Any]:
     return options
 
 
+def as_names(value: Sequence[str]) -> tuple[str, ...]:
+    """Names from a list option; one bare text is one name, not its letters."""
+    return (value,) if isinstance(value, str) else tuple(value)
+
+
 def _reader(name: str) -> Any:
     if name not in READERS:
         raise ConfigError(f"no dataset is called {name!r}; there are {', '.join(sorted(READERS))}")

@@ -13,7 +13,7 @@ import numpy as np
 
 from edgepain.errors import ConfigError, DataError
 from edgepain.signal import Event, Modality, Recording, Signal
-from edgepain.train.datasets.base import Dataset, Placement
+from edgepain.train.datasets.base import Dataset, Placement, as_names
 from edgepain.train.datasets.biovid_subjects import NONREACTIVE, VALIDATION
 from edgepain.train.datasets.tables import find_table, read_numbers, read_texts
 
@@ -54,11 +54,12 @@ class BioVid(Dataset):
         signals: Literal["filtered", "raw"] = "filtered",
     ) -> None:
         super().__init__()
+        levels = as_names(levels)
         if len(set(levels)) < 2 or len(set(levels)) < len(levels) or not set(levels) <= set(LEVELS):
             raise ConfigError(f"levels must be two or more different ones of {', '.join(LEVELS)}")
         if signals not in SIGNALS:
             raise ConfigError(f"signals must be 'filtered' or 'raw', not {signals!r}")
-        self.labels = tuple(levels)
+        self.labels = levels
         self.placement = Placement(offset_s=0.0, hop_s=CLIP_S, max_per_event=1)
         self._folder, samples = _find_tree(Path(root), f"biosignals_{signals}")
         self._clips = self._list_clips(samples, set(NONREACTIVE) if exclude_nonreactive else set())

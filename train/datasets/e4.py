@@ -11,7 +11,7 @@ from pathlib import Path
 
 from edgepain.errors import ConfigError, DataError
 from edgepain.signal import Event, Modality, Recording, e4_files, read_e4_session
-from edgepain.train.datasets.base import Dataset, Placement
+from edgepain.train.datasets.base import Dataset, Placement, as_names
 
 COLUMNS = ("subject", "segment", "start_s", "end_s")
 
@@ -52,6 +52,7 @@ class E4Sessions(Dataset):
         if not self._folders:
             raise DataError(f"{root}: no Empatica E4 session here; expected raw/<subject>/EDA.csv or <subject>/EDA.csv")
         rows = list(self._read_rows())
+        positive, negative = as_names(positive), as_names(negative)
         self.labels, label_of = _label_rule(self._labels_path, rows, positive, negative)
         self._events: dict[str, list[tuple[_Row, int]]] = defaultdict(list)
         for row in rows:
@@ -166,6 +167,5 @@ def _label_column(path: Path, rows: Sequence[_Row]) -> tuple[tuple[str, ...], Ca
     values = sorted({row.label for row in rows if row.label.isdecimal()}, key=int)
     if not values:
         raise ConfigError(f"{path} has no integer column 'label'; say which segments are positive and negative")
-    return tuple(
-        f"label {value}" for value in values
-    ), lambda row: values.index(row.label) if row.label in values else None
+    label_of = {value: index for index, value in enumerate(values)}
+    return tuple(f"label {value}" for value in values), lambda row: label_of.get(row.label)

@@ -45,27 +45,19 @@ def read_header(path: Path) -> tuple[list[str], str]:
 
 
 def read_numbers(path: Path, columns: list[str]) -> dict[str, npt.NDArray[np.float64]]:
-    """The named columns, [n] float64 each; NaN where a cell is empty or no finite number is meant.
+    """The named columns, [n] float64 each; NaN where a cell is empty or no finite float32.
 
     Raises DataError where the file cannot be read, lacks a column or holds something else than numbers.
     """
-    names, _ = read_header(path)
-    for column in columns:
-        if column not in names:
-            raise DataError(f"{path}: no column {column!r}; it has {', '.join(names[:8])}")
-    text = _read(path, columns, "float64")
-    numbers = {column: text[column].to_numpy(np.float64) for column in columns}
+    table = _read(path, columns, "float64")
+    numbers = {column: np.array(table[column], np.float64) for column in columns}
     for values in numbers.values():
-        values[~np.isfinite(values)] = np.nan
+        values[~(np.abs(values) <= np.finfo(np.float32).max)] = np.nan
     return numbers
 
 
 def read_texts(path: Path, columns: list[str]) -> dict[str, list[str]]:
     """The named columns as text. Raises DataError as `read_numbers` does."""
-    names, _ = read_header(path)
-    for column in columns:
-        if column not in names:
-            raise DataError(f"{path}: no column {column!r}; it has {', '.join(names[:8])}")
     table = _read(path, columns, "str")
     return {column: table[column].fillna("").tolist() for column in columns}
 
@@ -76,6 +68,9 @@ def _read(path: Path, columns: list[str], dtype: Any) -> pandas.DataFrame:
     except ImportError:
         raise MissingExtraError("pandas", "train") from None
     names, separator = read_header(path)
+    for column in columns:
+        if column not in names:
+            raise DataError(f"{path}: no column {column!r}; it has {', '.join(names[:8])[:200]}")
 
     def read() -> pandas.DataFrame:
         with warnings.catch_warnings():
