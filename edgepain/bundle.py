@@ -15,6 +15,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from importlib import resources
 from pathlib import Path, PurePosixPath
 from typing import Literal
 
@@ -265,6 +266,16 @@ def open_bundle(root: Path | str) -> Bundle:
         if not found.is_dir() and found.relative_to(root).as_posix() not in listed:
             raise BundleError(f"{found} is not listed in the manifest; remove it or export the bundle again")
     return Bundle(root, manifest)
+
+
+def demonstration_bundle() -> Path:
+    """The bundle that is packaged for trying things out. Raises BundleError where the package is without it."""
+    path = Path(str(resources.files("edgepain"))) / "demo" / "bundle"
+    if not (path / MANIFEST).is_file():
+        raise BundleError(
+            f"this installation has no demonstration bundle ({path} is missing); name a bundle of your own"
+        )
+    return path
 
 
 def write_manifest(root: Path, manifest: Manifest) -> Bundle:

@@ -1,0 +1,148 @@
+"""The whole benchmark of a bundle: operations, latency, memory, answers, each beside the paper's figure."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+import numpy as np
+
+from edgepain.benchmarks import flops, paper
+from edgepain.benchmarks.counter import fvcore_counts
+from edgepain.benchmarks.latency import EngineName, Latency, NotMeasured, measure
+from edgepain.benchmarks.machine import this_machine
+from edgepain.benchmarks.report import SCHEMA, EngineRow, Operations, PaperLatency, Report
+from edgepain.bundle import Bundle, NetworkSpec
+from edgepain.errors import ConfigError, MissingExtraError
+
+
+def benchmark(
+    bundle: Bundle,
+    *,
+    run: Path | None = None,
+    runs: int = 300,
+    progress: Callable[[int, int], None] | None = None,
+) -> Report:
+    """Measure `bundle`; with the folder of its training `run`, torch computes on the trained weights.
+
+    Raises ConfigError where the run has another network, MissingExtraError where it cannot be read without torch.
+    """
+    fvcore, reason = _fvcore(bundle.manifest.network)
+    with tempfile.TemporaryDirectory(prefix="edgepain-") as scratch:
+        weights = _weights(run, bundle, Path(scratch)) if run else None
+        measured = measure(bundle, weights=weights, runs=runs, progress=progress)
+    engines = _engine_rows(bundle, measured, trained=run is not None)
+    return Report(
+        schema=SCHEMA,
+        bundle=bundle.manifest.name,
+        demonstration=bundle.manifest.demonstration,
+        network=bundle.manifest.network,
+        machine=this_machine(),
+        threads=1,
+        golden_windows=len(bundle.golden().labels),
+        operations=_operations(bundle.manifest.network, fvcore),
+        fvcore=reason,
+        engines=engines,
+        paper=PaperLatency(paper.INFERENCE_MS, paper.INFERENCE_MACHINE),
+        notes=(*_remarks(engines), *bundle.manifest.notes),
+    )
+
+
+def _weights(run: Path, bundle: Bundle, scratch: Path) -> Path:
+    try:
+        from safetensors.torch import save_file
+
+        from edgepain.train.run import open_run
+    except ImportError as error:
+        raise MissingExtraError(error.name or "torch", "train,bench") from error
+    opened = open_run(run)
+    if opened.spec != bundle.manifest.network:
+        raise ConfigError(f"run {run} has another network than bundle {bundle.root}; name the run it was exported from")
+    path = scratch / "network.safetensors"
+    save_file(opened.network().state_dict(), path)
+    return path
+
+
+def _fvcore(spec: NetworkSpec) -> tuple[dict[str, dict[str, int]], str]:
+    try:
+        return fvcore_counts(spec), ""
+    except MissingExtraError:
+        return {}, "install edgepain[bench]"
+
+
+def _operations(spec: NetworkSpec, fvcore: dict[str, dict[str, int]]) -> tuple[Operations, ...]:
+    other = msgspec.structs.replace(spec, fusion="sequence" if spec.fusion == "pooled" else "pooled")
+    counted = [(spec, count(spec)) for count in (flops.fcn, flops.alstm, flops.transformer, flops.crossmod)]
+    counted += [(spec, flops.total(spec)), (other, flops.crossmod(other)), (other, flops.total(other))]
+    return tuple(_row(count, of, fvcore if of is spec else {}) for of, count in counted)
+
+
+def _row(count: flops.Count, spec: NetworkSpec, fvcore: dict[str, dict[str, int]]) -> Operations:
+    theirs = fvcore.get(count.name, {})
+    names = {**count.operations, **theirs}
+    differences = {name: count.operations.get(name, 0) - theirs.get(name, 0) for name in names}
+    return Operations(
+        name=count.name,
+        fusion=spec.fusion,
+        multiply_adds=count.multiply_adds,
+        mflops=count.mflops,
+        operations=count.operations,
+        fvcore_multiply_adds=sum(theirs.values()) if theirs else None,
+        difference={name: value for name, value in differences.items() if value} if theirs else {},
+        paper_mflops=paper.MFLOPS.get(count.name),
+    )
+
+
+def _engine_rows(
+    bundle: Bundle, measured: dict[EngineName, Latency | NotMeasured], trained: bool
+) -> tuple[EngineRow, ...]:
+    golden = bundle.golden()
+    reference = golden.logits["torch"].argmax(axis=1) if "torch" in golden.logits else None
+    median_ms = {name: m.p50_ms for name, m in measured.items() if isinstance(m, Latency)}
+
+    def times_faster(than: EngineName, name: EngineName) -> float | None:
+        return median_ms[than] / median_ms[name] if {than, name} <= median_ms.keys() else None
+
+    rows = []
+    for name, latency in measured.items():
+        answers = None
+        if isinstance(latency, Latency) and (trained or name != "torch"):
+            answers = np.array(latency.labels)
+        rows.append(
+            EngineRow(
+                engine=name,
+                weights="trained" if trained or name != "torch" else "random",
+                latency=latency if isinstance(latency, Latency) else None,
+                reason=latency.reason if isinstance(latency, NotMeasured) else "",
+                size_bytes=_size(bundle, name),
+                accuracy=None if answers is None else float(np.mean(answers == golden.labels)),
+                changed_labels=None
+                if answers is None or reference is None
+                else int(np.count_nonzero(answers != reference)),
+                times_faster_than_torch=times_faster("torch", name),
+                times_faster_than_fp32=times_faster("fp32", name),
+            )
+        )
+    return tuple(rows)
+
+
+def _size(bundle: Bundle, engine: EngineName) -> int | None:
+    """Bytes of the graph and of the weights beside it, where two graphs share them."""
+    files = {g.precision: g.file for g in bundle.manifest.graphs}
+    if engine == "torch" or engine not in files:
+        return None
+    others = {*files.values(), "golden.npz", "calibration.npz"} - {files[engine]}
+    return sum(facts.bytes for name, facts in bundle.manifest.files.items() if name not in others)
+
+
+def _remarks(engines: tuple[EngineRow, ...]) -> tuple[str, ...]:
+    by_name = {row.engine: row for row in engines}
+    notes = []
+    ratio = by_name["int8"].times_faster_than_fp32
+    if ratio is not None and ratio < 1:
+        notes.append(f"INT8 is slower here: {1 / ratio:.2f} times the fp32 latency; run with --precision fp32")
+    if by_name["torch"].latency and by_name["torch"].weights == "random":
+        notes.append("torch computes on random weights (no --run): its latency is the same, its answers mean nothing")
+    return tuple(notes)

@@ -1,0 +1,167 @@
+"""How long an answer takes, for each engine in a process of its own, all of them measured in turns.
+
+A fresh interpreter an engine keeps load time and memory apart; rounds that alternate between the engines let
+whatever else the machine does fall on all of them alike.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+import numpy as np
+
+from edgepain.bundle import Bundle
+
+EngineName = Literal["torch", "fp32", "int8"]
+ENGINES: tuple[EngineName, ...] = ("torch", "fp32", "int8")
+WARM_UP = 20
+ROUND = 10
+SINGLE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
+
+
+class Latency(msgspec.Struct, frozen=True):
+    """One window at a time, one thread.
+
+    p50_ms, p90_ms, p99_ms: of `runs` answers after warm-up. import_ms: of the runtime's libraries. load_ms: from the
+    file to ready. first_ms: the first answer. peak_mb: largest resident memory of the process, None where the system
+    does not tell. labels: predicted class of every golden window.
+    """
+
+    runs: int
+    p50_ms: float
+    p90_ms: float
+    p99_ms: float
+    import_ms: float
+    load_ms: float
+    first_ms: float
+    peak_mb: float | None
+    labels: tuple[int, ...]
+
+
+class NotMeasured(msgspec.Struct, frozen=True):
+    """Why an engine has no numbers."""
+
+    reason: str
+
+
+def measure(
+    bundle: Bundle,
+    *,
+    weights: Path | None = None,
+    runs: int = 300,
+    progress: Callable[[int, int], None] | None = None,
+) -> dict[EngineName, Latency | NotMeasured]:
+    """Measure every engine on the golden windows of `bundle`, `runs` answers each.
+
+    weights: safetensors of the network for torch; without them torch computes on random weights.
+    """
+    results: dict[EngineName, Latency | NotMeasured] = {}
+    workers: dict[EngineName, _Worker] = {}
+    has = {graph.precision for graph in bundle.manifest.graphs}
+    with _all_closed(workers):
+        for name in ENGINES:
+            if name != "torch" and name not in has:
+                results[name] = NotMeasured("the bundle has no such graph")
+                continue
+            workers[name] = _Worker(name, bundle.root, weights)
+        rounds = [WARM_UP, *[ROUND] * (runs // ROUND), *([runs % ROUND] if runs % ROUND else [])]
+        for index, count in enumerate(rounds):
+            for worker in workers.values():
+                worker.run(count, keep=index > 0)
+            if progress:
+                progress(index + 1, len(rounds))
+        results |= {name: worker.result() for name, worker in workers.items()}
+    return {name: results[name] for name in ENGINES}
+
+
+class _Worker:
+    """A child process and what it has answered so far. `reason` says why there is nothing more to ask."""
+
+    def __init__(self, engine: EngineName, root: Path, weights: Path | None) -> None:
+        self.reason = ""
+        self._times_ms: list[float] = []
+        self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 (closed by `close`)
+        command = [sys.executable, "-m", "edgepain.benchmarks.worker", engine, str(root)]
+        self._process = subprocess.Popen(
+            command + ([str(weights)] if weights and engine == "torch" else []),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._stderr,
+            env={**os.environ, **SINGLE_THREAD},
+        )
+        # Read before the next worker starts: loading is to be measured alone too.
+        self._opened = self._read()
+
+    def run(self, count: int, *, keep: bool) -> None:
+        """Run `count` windows, and remember how long they took."""
+        if self.reason:
+            return
+        assert self._process.stdin
+        with suppress(BrokenPipeError):  # `_read` finds out what it died of.
+            self._process.stdin.write(f"{count}\n".encode())
+            self._process.stdin.flush()
+        times_ms = self._read().get("times_ms", [])
+        if keep:
+            self._times_ms += times_ms
+
+    def result(self) -> Latency | NotMeasured:
+        """What was measured; ends the process."""
+        closing: dict[str, Any] = {}
+        if not self.reason:
+            assert self._process.stdin
+            self._process.stdin.close()
+            closing = self._read()
+        if self.reason:
+            return NotMeasured(self.reason)
+        p50, p90, p99 = np.percentile(self._times_ms, (50, 90, 99))
+        return Latency(
+            runs=len(self._times_ms),
+            p50_ms=float(p50),
+            p90_ms=float(p90),
+            p99_ms=float(p99),
+            import_ms=self._opened["import_ms"],
+            load_ms=self._opened["load_ms"],
+            first_ms=self._opened["first_ms"],
+            peak_mb=closing["peak_mb"],
+            labels=tuple(closing["labels"]),
+        )
+
+    def close(self) -> None:
+        """End the process, whatever it does."""
+        self._process.kill()
+        self._process.wait()
+        for stream in (self._process.stdin, self._process.stdout, self._stderr):
+            assert stream
+            with suppress(BrokenPipeError):
+                stream.close()
+
+    def _read(self) -> dict[str, Any]:
+        assert self._process.stdout
+        line = self._process.stdout.readline()
+        answer: dict[str, Any] = json.loads(line) if line else {"error": self._last_words()}
+        self.reason = answer.get("error", "")
+        return answer
+
+    def _last_words(self) -> str:
+        code = self._process.wait()
+        self._stderr.seek(0)
+        lines = self._stderr.read().decode(errors="replace").strip().splitlines()
+        return f"the process ended with {code}: {lines[-1] if lines else 'no message'}"
+
+
+@contextmanager
+def _all_closed(workers: dict[EngineName, _Worker]) -> Iterator[None]:
+    try:
+        yield
+    finally:
+        for worker in workers.values():
+            worker.close()

@@ -1,0 +1,74 @@
+"""What a benchmark found, as one document; `edgepain bench --json` prints it as JSON."""
+
+from __future__ import annotations
+
+import msgspec
+
+from edgepain.benchmarks.latency import EngineName, Latency
+from edgepain.benchmarks.machine import Machine
+from edgepain.bundle import NetworkSpec
+
+SCHEMA = 1
+
+
+class Operations(msgspec.Struct, frozen=True):
+    """A sub-network. mflops: 2 FLOPs a multiply-add. fvcore_multiply_adds and paper_mflops: None where there is none.
+
+    difference: operations in which fvcore and the analytic count differ, analytic minus fvcore, in multiply-adds.
+    """
+
+    name: str
+    fusion: str
+    multiply_adds: int
+    mflops: float
+    operations: dict[str, int]
+    fvcore_multiply_adds: int | None
+    difference: dict[str, int]
+    paper_mflops: float | None
+
+
+class EngineRow(msgspec.Struct, frozen=True):
+    """An engine. latency: None where it was not measured, then `reason` says why.
+
+    weights: "trained" or "random" (latency does not depend on the values; answers do, so there are none).
+    size_bytes: of the files it loads, None for torch. accuracy, changed_labels: on the `golden_windows`, changed
+    against torch at export. times_faster_than_torch, times_faster_than_fp32: ratio of the medians.
+    """
+
+    engine: EngineName
+    weights: str
+    latency: Latency | None
+    reason: str
+    size_bytes: int | None
+    accuracy: float | None
+    changed_labels: int | None
+    times_faster_than_torch: float | None
+    times_faster_than_fp32: float | None
+
+
+class PaperLatency(msgspec.Struct, frozen=True):
+    """What the paper prints."""
+
+    ms: float
+    machine: str
+
+
+class Report(msgspec.Struct, frozen=True):
+    """What `edgepain bench --json` prints: one JSON object with these fields, schema 1.
+
+    threads: of every engine. fvcore: "" or why there is no fvcore column. Every latency is of the model alone, one
+    window at a time, without sensor, window and scaling.
+    """
+
+    schema: int
+    bundle: str
+    demonstration: bool
+    network: NetworkSpec
+    machine: Machine
+    threads: int
+    golden_windows: int
+    operations: tuple[Operations, ...]
+    fvcore: str
+    engines: tuple[EngineRow, ...]
+    paper: PaperLatency
+    notes: tuple[str, ...]
