@@ -5,7 +5,7 @@
 
 `boot_id` is drawn anew at every start. `uptime_us` is the device clock before it was cut to the 32 bits of
 the frame header. A value is raw · scale + offset; raw −32768 of an "i2" stream marks a missing sample.
-Streams are arrays, not maps, so that eight of them fit one frame.
+Streams are arrays, not maps, so that six of them fit one frame.
 """
 
 from __future__ import annotations

@@ -18,8 +18,10 @@ _READ_SIZE = 4096
 class PtyLink:
     """A pseudo-terminal in raw mode; `link` is a symlink to it that is made again at each replug.
 
-    It holds its own handle of the far side, so that bytes wait for a reader who comes or comes back, and so that
-    what is still unread can be counted. Raises ConfigError where `link` is a file that is not a symlink.
+    It holds its own handle of the far side, so that bytes wait for a reader who comes or comes back, and so
+    that what is still unread can be counted.
+
+    Raises ConfigError where `link` is a file that is not a symlink, or (in `plug`) cannot be made.
     """
 
     def __init__(self, link: Path | None = None) -> None:
@@ -49,8 +51,12 @@ class PtyLink:
         self.port = os.ttyname(slave)
         if self._link is not None:
             made = self._link.with_name(f".{self._link.name}.{os.getpid()}")
-            made.symlink_to(self.port)
-            made.replace(self._link)
+            try:
+                made.unlink(missing_ok=True)
+                made.symlink_to(self.port)
+                made.replace(self._link)
+            except OSError as error:
+                raise ConfigError(f"{self._link}: cannot make the symlink ({error.strerror})") from error
 
     def unplug(self) -> None:
         """Make the port vanish: readers get a hang-up, unread bytes are gone."""

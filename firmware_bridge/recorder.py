@@ -150,7 +150,10 @@ def _read_metadata(content: bytes) -> tuple[dict[str, Any], int]:
     text = content[at : at + length]
     if crc32(text) != crc or len(text) != length:
         return {}, at
-    metadata = json.loads(text)
+    try:
+        metadata = json.loads(text)
+    except ValueError:
+        return {}, at + length
     return (metadata, at + length) if isinstance(metadata, dict) else ({}, at + length)
 
 

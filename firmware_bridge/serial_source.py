@@ -213,7 +213,7 @@ class SerialSource:
             self._port = open_port(self._name, self._baud)
         except PortError as error:
             if self._reconnect_s is not None and now_s - self._lost_s >= self._reconnect_s:
-                self._close(f"gave up after {now_s - self._lost_s:.0f} s: {error}")
+                self._close(f"gave up after {now_s - self._lost_s:.1f} s: {error}")
                 return
             self._retry_s = min(2 * self._retry_s, LAST_RETRY_S)
             self._next_retry_s = now_s + self._retry_s

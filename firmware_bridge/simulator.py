@@ -19,7 +19,7 @@ from edgepain.firmware_bridge.wearable import HELLO, STATUS, Due, Wearable
 # A reader that takes nothing for so long while there is more to send is not coming back.
 READER_GONE_S = 30.0
 # At the end the reader gets this long, from the last byte it took, to fetch the rest.
-DRAIN_S = 5.0
+DRAIN_S = 3.0
 # The kernel moves bytes through two buffers and shows one: what stays empty for so long is empty.
 _SETTLED_S = 0.1
 _POLL_S = 0.02

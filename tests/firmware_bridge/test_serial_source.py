@@ -1,0 +1,141 @@
+"""SerialSource at the port: what cannot be opened, what is no wearable, what was closed."""
+
+import os
+import subprocess
+import sys
+import time
+import tty
+from collections.abc import Iterator
+
+import pytest
+
+from edgepain.errors import ConfigError, PortError
+from edgepain.firmware_bridge import SerialSource
+from edgepain.firmware_bridge.edgeframe import Frame, FrameDecoder, FrameType, encode
+from edgepain.signal import LinkChange, LinkState
+
+
+class Terminal:
+    """A pseudo-terminal whose device side the test holds."""
+
+    def __init__(self) -> None:
+        self.master, self._slave = os.openpty()
+        tty.setraw(self._slave)
+        self.port = os.ttyname(self._slave)
+
+    def unplug(self) -> None:
+        if self.master >= 0:
+            os.close(self.master)
+            os.close(self._slave)
+            self.master = -1
+
+
+@pytest.fixture
+def terminal() -> Iterator[Terminal]:
+    made = Terminal()
+    yield made
+    made.unplug()
+
+
+def changes(source: SerialSource, timeout_s: float = 5.0) -> list[LinkChange]:
+    """The next changes of the link."""
+    deadline_s = time.monotonic() + timeout_s
+    while time.monotonic() < deadline_s:
+        if found := [event for event in source.recv(0.5) if isinstance(event, LinkChange)]:
+            return found
+    return []
+
+
+def test_a_port_that_does_not_exist_is_said_with_those_that_do():
+    with pytest.raises(PortError, match=r"/dev/nothing: no such port; (there are: /dev|no serial port is there)"):
+        SerialSource("/dev/nothing")
+
+
+def test_a_busy_port_is_said(terminal):
+    with SerialSource(terminal.port), pytest.raises(PortError, match="busy; another program has it open"):
+        SerialSource(terminal.port)
+
+
+def test_permission_denied_names_the_group(terminal):
+    os.chmod(terminal.port, 0)
+    if os.geteuid() != 0:
+        with pytest.raises(PortError, match="dialout"):
+            SerialSource(terminal.port)
+        return
+    code = (
+        "import os, sys; from edgepain.firmware_bridge import SerialSource; os.setuid(65534); SerialSource(sys.argv[1])"
+    )
+    run = subprocess.run([sys.executable, "-c", code, terminal.port], capture_output=True, text=True, check=False)
+    assert "PortError" in run.stderr
+    assert "permission denied" in run.stderr
+    assert "dialout" in run.stderr
+
+
+@pytest.mark.parametrize("port", ["nonsense://x", __file__])
+def test_what_is_no_port_is_said(port):
+    with pytest.raises(PortError, match=r"not a port this machine can open|cannot be opened as a serial port"):
+        SerialSource(port)
+
+
+def test_garbage_on_the_line_is_made_visible(terminal):
+    with SerialSource(terminal.port, stall_s=0.3) as source:
+        assert changes(source)[0].state is LinkState.CONNECTED
+        os.write(terminal.master, b"BPM=71, IBI=843\r\n\x00\xff" * 60)
+        (stalled,) = changes(source)
+        assert stalled.state is LinkState.STALLED
+        assert "bytes arrive but no valid frame: wrong baud rate or not an edgeframe device?" in stalled.detail
+        stats = source.stats()
+        assert (stats.frames, stats.malformed, stats.bytes_read) == (0, 60, 60 * 19)
+
+
+def test_a_device_that_never_says_hello_is_made_visible(terminal):
+    with SerialSource(terminal.port, stall_s=0.3) as source:
+        changes(source)
+        os.write(terminal.master, encode(Frame(FrameType.DATA, 0, 0, 0, bytes(4), 0, 1)))
+        (stalled,) = changes(source)
+        assert "does not introduce itself" in stalled.detail
+        asked = FrameDecoder().feed(os.read(terminal.master, 1000))
+        assert {frame.type for frame in asked} == {FrameType.COMMAND}
+
+
+def test_a_silent_line_stalls_once(terminal):
+    with SerialSource(terminal.port, stall_s=0.2) as source:
+        changes(source)
+        (stalled,) = changes(source)
+        assert stalled.detail.startswith("no data for")
+        assert changes(source, 0.5) == []
+
+
+def test_a_port_that_stays_away_closes_the_source(terminal):
+    with SerialSource(terminal.port, reconnect_s=0.3) as source:
+        changes(source)
+        terminal.unplug()
+        seen = changes(source)
+        while seen[-1].state is not LinkState.CLOSED:
+            seen += changes(source)
+        assert [change.state for change in seen] == [LinkState.LOST, LinkState.CLOSED]
+        assert "gave up" in seen[-1].detail
+        assert source.recv(10.0) == []
+
+
+def test_closing_twice_gives_one_last_change(terminal, tmp_path):
+    source = SerialSource(terminal.port, record_to=tmp_path / "wire.log")
+    source.close()
+    source.close()
+    assert [change.state for change in changes(source)] == [LinkState.CONNECTED, LinkState.CLOSED]
+    assert source.recv(10.0) == []
+
+
+def test_a_recording_is_not_overwritten_and_the_port_is_free_again(terminal, tmp_path):
+    log = tmp_path / "wire.log"
+    log.write_bytes(b"precious")
+    with pytest.raises(ConfigError, match="exists already"):
+        SerialSource(terminal.port, record_to=log)
+    SerialSource(terminal.port).close()
+
+
+def test_a_pyserial_url_will_do():
+    with SerialSource("loop://", stall_s=0.2) as source:
+        assert changes(source)[0].state is LinkState.CONNECTED
+        assert changes(source)[0].state is LinkState.STALLED
+        assert source.stats().frames > 0, "it hears its own question"
