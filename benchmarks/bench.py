@@ -29,7 +29,7 @@ def benchmark(
 
     Raises ConfigError where the run has another network, MissingExtraError where it cannot be read without torch.
     """
-    fvcore, reason = _fvcore(bundle.manifest.network)
+    operations, fvcore_reason = _operations(bundle.manifest.network)
     with tempfile.TemporaryDirectory(prefix="edgepain-") as scratch:
         weights = _weights(run, bundle, Path(scratch)) if run else None
         measured = measure(bundle, weights=weights, runs=runs, progress=progress)
@@ -42,8 +42,8 @@ def benchmark(
         machine=this_machine(),
         threads=1,
         golden_windows=len(bundle.golden().labels),
-        operations=_operations(bundle.manifest.network, fvcore),
-        fvcore=reason,
+        operations=operations,
+        fvcore=fvcore_reason,
         engines=engines,
         paper=PaperLatency(paper.INFERENCE_MS, paper.INFERENCE_MACHINE),
         notes=(*_remarks(engines), *bundle.manifest.notes),
@@ -66,17 +66,29 @@ def _weights(run: Path, bundle: Bundle, scratch: Path) -> Path:
 
 
 def _fvcore(spec: NetworkSpec) -> tuple[dict[str, dict[str, int]], str]:
+    """fvcore's counts by sub-network and for all of them, or why there are none."""
     try:
-        return fvcore_counts(spec), ""
+        counts = fvcore_counts(spec)
     except MissingExtraError:
         return {}, "install edgepain[bench]"
+    everything: dict[str, int] = {}
+    for name, operations in counts.items():
+        for operation, count in operations.items():
+            everything[operation] = everything.get(operation, 0) + count * flops.times_needed(name, spec)
+    return {**counts, flops.TOTAL: everything}, ""
 
 
-def _operations(spec: NetworkSpec, fvcore: dict[str, dict[str, int]]) -> tuple[Operations, ...]:
+def _operations(spec: NetworkSpec) -> tuple[tuple[Operations, ...], str]:
+    """Rows for the network of `spec`, then those that differ in the other fusion mode; and why fvcore has none."""
     other = msgspec.structs.replace(spec, fusion="sequence" if spec.fusion == "pooled" else "pooled")
-    counted = [(spec, count(spec)) for count in (flops.fcn, flops.alstm, flops.transformer, flops.crossmod)]
-    counted += [(spec, flops.total(spec)), (other, flops.crossmod(other)), (other, flops.total(other))]
-    return tuple(_row(count, of, fvcore if of is spec else {}) for of, count in counted)
+    counted, _ = _fvcore(spec)
+    rows = [
+        _row(count(spec), spec, counted)
+        for count in (flops.fcn, flops.alstm, flops.transformer, flops.crossmod, flops.total)
+    ]
+    counted, reason = _fvcore(other)
+    rows += [_row(count(other), other, counted) for count in (flops.crossmod, flops.total)]
+    return tuple(rows), reason
 
 
 def _row(count: flops.Count, spec: NetworkSpec, fvcore: dict[str, dict[str, int]]) -> Operations:

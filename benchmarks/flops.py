@@ -14,6 +14,7 @@ from itertools import pairwise
 
 from edgepain.bundle import NetworkSpec
 
+TOTAL = "all sub-networks"
 CONVOLUTIONS = ((1, 1, 8), (1, 2, 5), (2, 1, 3))
 """Inputs, outputs (in multiples of the width; the first input is 1 channel), kernel of each layer of the FCN."""
 
@@ -82,11 +83,15 @@ def crossmod(spec: NetworkSpec) -> Count:
 def total(spec: NetworkSpec) -> Count:
     """The whole network: three sub-networks a modality and the multi-modal stream."""
     operations: dict[str, int] = {}
-    uni_modal = (fcn(spec), alstm(spec), transformer(spec))
-    for part in (*uni_modal * len(spec.modalities), crossmod(spec)):
+    for part in (fcn(spec), alstm(spec), transformer(spec), crossmod(spec)):
         for name, count in part.operations.items():
-            operations[name] = operations.get(name, 0) + count
-    return Count("sum of all sub-networks", operations)
+            operations[name] = operations.get(name, 0) + count * times_needed(part.name, spec)
+    return Count(TOTAL, operations)
+
+
+def times_needed(name: str, spec: NetworkSpec) -> int:
+    """How often the network holds the sub-network called `name`."""
+    return 1 if name == "CrossMod" else len(spec.modalities)
 
 
 def _cross_fusion(steps: int, width: int) -> dict[str, int]:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import msgspec
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
 from edgepain.benchmarks import flops, paper
-from edgepain.benchmarks.latency import Latency
 from edgepain.benchmarks.machine import Machine
 from edgepain.benchmarks.report import EngineRow, Operations, Report
+
+_NAMES = {"torch": "torch eager", "fp32": "ONNX fp32", "int8": "ONNX INT8"}
 
 
 def show(report: Report, console: Console) -> None:
@@ -19,7 +22,8 @@ def show(report: Report, console: Console) -> None:
     console.print(_machine(report.machine), highlight=False)
     console.print(_operations_table(report))
     console.print(_why_different(report), highlight=False)
-    console.print(_engine_table(report))
+    console.print(_latency_table(report))
+    console.print(_cost_table(report))
     console.print(
         f"Paper: {report.paper.ms:g} ms per sample ({report.paper.machine}). Another machine and another runtime: "
         "a comparison of orders of magnitude, no more.",
@@ -40,12 +44,15 @@ def _machine(machine: Machine) -> str:
 
 
 def _operations_table(report: Report) -> Table:
-    table = Table(title="Operations for one window (millions; FLOPs = 2 × multiply-adds)")
+    table = Table(
+        title="Operations for one window (millions; FLOPs = 2 × multiply-adds; fvcore: multiply-adds)",
+        box=box.SIMPLE_HEAD,
+    )
     for heading in ("sub-network", "fusion"):
         table.add_column(heading)
-    for heading in ("multiply-adds", "FLOPs", "fvcore multiply-adds", "paper MFLOPS"):
+    for heading in ("multiply-adds", "FLOPs", "fvcore", "paper MFLOPS"):
         table.add_column(heading, justify="right")
-    fused = {"CrossMod", "sum of all sub-networks"}
+    fused = {"CrossMod", flops.TOTAL}
     for row in report.operations:
         table.add_row(
             row.name,
@@ -59,64 +66,77 @@ def _operations_table(report: Report) -> Table:
 
 
 def _fvcore(row: Operations, reason: str) -> str:
-    if row.fvcore_multiply_adds is None:
-        return f"n/a ({reason or 'not counted'})"
-    return f"{row.fvcore_multiply_adds / 1e6:.2f}"
+    return f"n/a ({reason})" if row.fvcore_multiply_adds is None else f"{row.fvcore_multiply_adds / 1e6:.2f}"
 
 
 def _why_different(report: Report) -> str:
     steps, width = report.network.steps, report.network.width
-    wide = 2 * flops.lstm_multiply_adds(steps, width) / 1e6
+    sequence = msgspec.structs.replace(report.network, fusion="sequence")
+    wide_mflops = 2 * flops.lstm_multiply_adds(steps, width) / 1e6
     lines = [
         "FCN, ALSTM and Transformer block are needed once a modality; the sum counts them so.",
-        "Paper: 2 FLOPs a multiply-add explains FCN (its 0.9 % more is what bias, batch norm and ReLU cost) and the "
-        "sequence fusion of CrossMod.",
-        f"ALSTM: the LSTM of its Table 2, 64 wide, has {flops.alstm(report.network).mflops:.1f} MFLOPs; "
-        f"one {width} wide would have {wide:.1f}.",
+        f"2 FLOPs a multiply-add comes to {_share(flops.fcn(sequence))} of the paper's FCN and to "
+        f"{_share(flops.crossmod(sequence))} of its CrossMod in sequence fusion, without norms and activations.",
+        f"ALSTM: the LSTM of the paper's Table 2, {width // 2} wide, has {flops.alstm(sequence).mflops:.1f} MFLOPs; "
+        f"one {width} wide would have {wide_mflops:.1f}.",
     ]
     for row in report.operations:
         lines += [
             f"{row.name}: {name} is {value:+,} multiply-adds here against fvcore, which does not see it."
             for name, value in row.difference.items()
+            if row.name != flops.TOTAL
         ]
     return "\n".join(lines)
 
 
-def _engine_table(report: Report) -> Table:
-    table = Table(title=f"One window at a time, {report.threads} thread, model only (ms; MB = 10⁶ bytes)")
+def _share(count: flops.Count) -> str:
+    return f"{count.mflops / paper.MFLOPS[count.name]:.1%}"
+
+
+def _latency_table(report: Report) -> Table:
+    table = Table(title=f"One window at a time, {report.threads} thread, model only", box=box.SIMPLE_HEAD)
     table.add_column("engine")
-    headings = ("p50", "p90", "p99", "× torch", "× fp32", "import", "load", "first", "peak MB", "file MB")
-    for heading in (*headings, "golden: accuracy", "changed"):
+    for heading in ("p50 ms", "p90 ms", "p99 ms", "× torch", "× fp32"):
         table.add_column(heading, justify="right")
     for row in report.engines:
-        table.add_row(_engine_name(row), *_cells(row))
-    table.add_row("paper (PyTorch)", f"{paper.INFERENCE_MS:g} mean", *["n/a"] * 11, style="dim")
+        if row.latency is None:
+            table.add_row(f"{_name(row)}: n/a ({row.reason})", *["n/a"] * 5)
+            continue
+        table.add_row(
+            _name(row),
+            *(f"{ms:.2f}" for ms in (row.latency.p50_ms, row.latency.p90_ms, row.latency.p99_ms)),
+            _or_na(row.times_faster_than_torch, ".2f"),
+            _or_na(row.times_faster_than_fp32, ".2f"),
+        )
+    table.add_row(f"paper: {report.paper.ms:g} ms on average", *["n/a"] * 5)
     return table
 
 
-def _engine_name(row: EngineRow) -> str:
-    names = {"torch": "torch eager fp32", "fp32": "ONNX fp32", "int8": "ONNX INT8"}
-    return names[row.engine] + (" (random weights)" if row.weights == "random" else "")
+def _cost_table(report: Report) -> Table:
+    table = Table(
+        title=f"Cost (MB = 10⁶ bytes) and answers to {report.golden_windows} golden windows", box=box.SIMPLE_HEAD
+    )
+    table.add_column("engine")
+    for heading in ("import ms", "load ms", "first ms", "peak MB", "file MB", "accuracy", "changed"):
+        table.add_column(heading, justify="right")
+    for row in report.engines:
+        latency = row.latency
+        if latency is not None:
+            table.add_row(
+                _NAMES[row.engine],
+                f"{latency.import_ms:.0f}",
+                f"{latency.load_ms:.0f}",
+                f"{latency.first_ms:.1f}",
+                _or_na(latency.peak_mb, ".0f"),
+                _or_na(None if row.size_bytes is None else row.size_bytes / 1e6, ".2f"),
+                _or_na(row.accuracy, ".1%"),
+                _or_na(row.changed_labels, "d"),
+            )
+    return table
 
 
-def _cells(row: EngineRow) -> list[str]:
-    latency: Latency | None = row.latency
-    if latency is None:
-        return [f"n/a ({row.reason})"]
-    return [
-        f"{latency.p50_ms:.2f}",
-        f"{latency.p90_ms:.2f}",
-        f"{latency.p99_ms:.2f}",
-        _or_na(row.times_faster_than_torch, ".2f"),
-        _or_na(row.times_faster_than_fp32, ".2f"),
-        f"{latency.import_ms:.0f}",
-        f"{latency.load_ms:.0f}",
-        f"{latency.first_ms:.1f}",
-        _or_na(latency.peak_mb, ".0f"),
-        _or_na(None if row.size_bytes is None else row.size_bytes / 1e6, ".2f"),
-        _or_na(row.accuracy, ".1%"),
-        _or_na(row.changed_labels, "d"),
-    ]
+def _name(row: EngineRow) -> str:
+    return _NAMES[row.engine] + (", random weights" if row.weights == "random" else "")
 
 
 def _or_na(value: float | None, form: str, otherwise: str = "n/a") -> str:

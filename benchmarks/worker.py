@@ -95,7 +95,7 @@ def _peak_mb() -> float | None:
         return None
     for line in status.splitlines():
         if line.startswith("VmHWM:"):
-            return int(line.split()[1]) / 1024
+            return int(line.split()[1]) * 1024 / 1e6
     return None
 
 
