@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 
@@ -29,6 +30,9 @@ def open_port(port: str, baud: int) -> serial.Serial:
         opened.open()
     except (OSError, ValueError) as error:
         raise PortError(_explain(port, error)) from error
+    # FTDI chips hold bytes back for 16 ms otherwise; other ports do not know the setting and need none.
+    with contextlib.suppress(AttributeError, NotImplementedError, OSError, ValueError):
+        opened.set_low_latency_mode(True)
     return opened
 
 

@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from edgepain.firmware_bridge.simulator import Simulator
+    from edgepain.signal import Recording
 
 
 def _outages(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> list[tuple[float, float]]:
@@ -76,10 +82,13 @@ def command(recording: Path | None, **options: Any) -> None:
         _play(simulator, None if options["loop"] else played.duration_s, Console(stderr=True))
     finally:
         report = simulator.report()
-        click.echo(json.dumps(report) if options["report"] else _summary(report), err=True)
+        if options["report"]:
+            click.echo(json.dumps(report), err=True)
+        elif report["frames"]:
+            click.echo(_summary(report), err=True)
 
 
-def _simulator(played: Any, options: dict[str, Any]) -> Any:
+def _simulator(played: Recording, options: dict[str, Any]) -> Simulator:
     import secrets
 
     from edgepain.firmware_bridge.faults import FaultPlan, Outage
@@ -107,7 +116,7 @@ def _simulator(played: Any, options: dict[str, Any]) -> Any:
     return Simulator(wearable, PtyLink(options["link"]), play, plan)
 
 
-def _play(simulator: Any, duration_s: float | None, console: Any) -> None:
+def _play(simulator: Simulator, duration_s: float | None, console: Console) -> None:
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
     columns = (TextColumn("playing"), BarColumn(), TextColumn("{task.completed:.0f} s"), TimeRemainingColumn())

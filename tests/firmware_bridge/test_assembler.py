@@ -110,6 +110,13 @@ def test_device_time_wraps_after_71_minutes():
     np.testing.assert_allclose(times_s, np.arange(40) / 64, atol=1e-9)
 
 
+def test_samples_measured_just_before_hello_are_on_the_same_clock():
+    assembler = SampleAssembler()
+    wrap_us = 2**32
+    received = samples(assembler, hello(wrap_us + 1000), bvp(0, wrap_us - FRAME_US + 1000), bvp(1, wrap_us + 1000))
+    assert [part.times_s[0] for part in received] == [0.0, FRAME_US / 1e6]
+
+
 def test_after_hours_without_a_line_hello_tells_which_wrap_it_is(assembler):
     samples(assembler, bvp(0, 0))
     assembler.link_lost()

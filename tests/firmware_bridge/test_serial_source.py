@@ -12,6 +12,7 @@ import pytest
 from edgepain.errors import ConfigError, PortError
 from edgepain.firmware_bridge import SerialSource
 from edgepain.firmware_bridge.edgeframe import Frame, FrameDecoder, FrameType, encode
+from edgepain.firmware_bridge.hello import Hello, StreamHello, encode_hello
 from edgepain.signal import LinkChange, LinkState
 
 
@@ -116,6 +117,31 @@ def test_a_port_that_stays_away_closes_the_source(terminal):
         assert [change.state for change in seen] == [LinkState.LOST, LinkState.CLOSED]
         assert "gave up" in seen[-1].detail
         assert source.recv(10.0) == []
+
+
+def test_half_a_frame_before_an_unplug_does_not_spoil_the_first_one_after_it(terminal, tmp_path):
+    link = tmp_path / "wearable"
+    link.symlink_to(terminal.port)
+    hello = Hello("band", "1", 1, 0, (StreamHello("eda", "uS", 4.0),))
+    wire = encode(Frame(FrameType.HELLO, 255, 0, 0, encode_hello(hello)))
+    again = Terminal()
+    try:
+        with SerialSource(str(link)) as source:
+            os.write(terminal.master, wire[:20])
+            while source.stats().bytes_read < 20:
+                source.recv(0.1)
+            link.unlink()
+            link.symlink_to(again.port)
+            terminal.unplug()
+            while source.stats().reconnects < 1:
+                source.recv(0.1)
+            os.write(again.master, wire)
+            while source.stats().bytes_read < 20 + len(wire):
+                source.recv(0.1)
+            stats = source.stats()
+    finally:
+        again.unplug()
+    assert (stats.frames, stats.malformed, stats.crc_errors) == (1, 0, 0)
 
 
 def test_closing_twice_gives_one_last_change(terminal, tmp_path):

@@ -1,5 +1,6 @@
 """`edgepain simulate` as a command: first line, errors, interruption."""
 
+import os
 import signal
 import subprocess
 import sys
@@ -7,6 +8,7 @@ import sys
 import pytest
 
 from edgepain.firmware_bridge import SerialSource
+from edgepain.firmware_bridge.edgeframe import FrameDecoder, FrameType
 from edgepain.signal import Samples
 
 
@@ -61,3 +63,17 @@ def test_without_a_reader_it_begins_only_when_told_to(e4_session, simulate):
         report = device.report()
     assert report["samples"]["bvp"] > 0
     assert report["unread_bytes"] > 0
+
+
+def test_bytes_that_wait_for_a_plain_reader_are_neither_echoed_nor_mangled(e4_session, simulate):
+    with simulate(e4_session, "--no-wait", "--duration", 2, "--speed", 50) as device:
+        port = os.open(device.port, os.O_RDONLY | os.O_NOCTTY)
+        decoder = FrameDecoder()
+        try:
+            frames = []
+            while len([frame for frame in frames if frame.type is FrameType.DATA]) < 8 + 26:
+                frames += decoder.feed(os.read(port, 4096))
+        finally:
+            os.close(port)
+    assert (decoder.counters.malformed, decoder.counters.crc_errors) == (0, 0)
+    assert frames[0].type is FrameType.HELLO
