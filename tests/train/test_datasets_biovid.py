@@ -148,6 +148,10 @@ def test_a_truncated_file(root: Path) -> None:
     path = clips(root)[0]
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     assert "rows, expected 2816; copy it again" in only_problem(open_dataset("biovid", root))
+    zipped = gzip.compress(path.read_bytes())
+    Path(f"{path}.gz").write_bytes(zipped[: len(zipped) // 2])
+    path.unlink()
+    assert "copy it again" in only_problem(open_dataset("biovid", root))
     path.write_bytes(b"")
     assert "empty; copy it again" in only_problem(open_dataset("biovid", root))
 

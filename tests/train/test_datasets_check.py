@@ -34,7 +34,7 @@ def sessions(tmp_path: Path) -> Path:
     eda = rng.uniform(1.0, 2.0, 240)
     write_session(tmp_path / "A", eda)
     troubled = eda.copy()
-    troubled[20:28] = np.nan
+    troubled[:8] = np.nan
     troubled[40:42] = np.nan
     troubled[100:140] = 1.5
     troubled[160:168] = np.linspace(0.0, 0.001, 8)

@@ -86,6 +86,8 @@ def test_recordings_are_reproducible_bytes(tmp_path: Path) -> None:
     assert [p.name for p in first] == ["S01.csv.gz", "S02.csv.gz"]
     assert [p.read_bytes() for p in first] == [p.read_bytes() for p in again]
     assert first[0].read_bytes() != first[1].read_bytes()
+    # Bytes 4 to 7 of gzip are the time of writing.
+    assert first[0].read_bytes()[4:8] == bytes(4)
 
 
 def test_biovid_files_have_the_true_names_and_columns(tmp_path: Path) -> None:
@@ -112,6 +114,8 @@ def test_nothing_is_written_over(tmp_path: Path) -> None:
         write_recording(tmp_path / "mine.csv", 1, 60.0)
     with pytest.raises(DataError, match="not an empty folder"):
         write_ai4pain(tmp_path / "mine.csv", 1, seed=1)
+    with pytest.raises(DataError, match="cannot be written"):
+        write_recording(tmp_path / "mine.csv" / "person.csv", 1, 10.0)
     assert (tmp_path / "mine.csv").read_text() == "precious"
 
 

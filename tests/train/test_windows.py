@@ -196,8 +196,9 @@ def test_a_window_off_the_skin_is_kept_but_not_usable() -> None:
     table = cut(people(B=off))
     bad = (table.subjects == "B") & (table.start_s < 4.0)
     np.testing.assert_array_equal(table.quality_ok, ~bad)
-    _, usable = table.scaled("subject")
+    x, usable = table.scaled("subject")
     np.testing.assert_array_equal(usable, ~bad)
+    assert np.median(x[(table.subjects == "B") & usable, 0]) == pytest.approx(0.0, abs=1e-6)
 
 
 def test_one_class_or_one_subject_cannot_be_trained_on() -> None:

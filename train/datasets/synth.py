@@ -56,15 +56,13 @@ def write_biovid(
         session = simulate_session(_seed(seed, index), protocol, BIOVID_HZ)
         emg_uv = np.random.default_rng(_seed(seed, index)).normal(0.0, 4.0, session.eda_us.size)
         folder = part / "biosignals_filtered" / subject
-        folder.mkdir(parents=True)
         for number, stimulus in _numbered(session.stimuli, trials):
             sample = f"{subject}-{LEVELS[stimulus.level]}-{number:03d}"
             _write_clip(folder / f"{sample}_bio.csv", session, stimulus, emg_uv)
             sample_id = index * 5 * trials + number
             rows.append(f"{index + 1}\t{subject}\t{stimulus.level}\t{LEVELS[stimulus.level]}\t{sample_id}\t{sample}")
     samples = part / "starting_point" / "samples.csv"
-    samples.parent.mkdir()
-    samples.write_text("\n".join(rows) + "\n")
+    _write(samples, ("\n".join(rows) + "\n").encode())
     if progress:
         progress(subjects, subjects)
 
@@ -91,7 +89,6 @@ def write_ai4pain(
             trial_rows = {f"{n}": rows for n, rows in enumerate(trial_rows.values(), 1)}
         for name, values in (("Bvp", bvp_au), ("Eda", session.eda_us)):
             path = root / split / name / f"{subject}.csv"
-            path.parent.mkdir(parents=True, exist_ok=True)
             columns = {f"{subject}_{trial}": values[rows] for trial, rows in trial_rows.items()}
             _write_csv(path, _padded(columns), ["%.5f"] * len(columns))
     if progress:
@@ -120,7 +117,6 @@ def write_recording(path: Path | str, seed: int, duration_s: float, rate_hz: flo
         since_s = times_s - stimulus.onset_s
         if stimulus.level == 4:
             label[(since_s >= CLIP_OFFSET_S) & (since_s <= CLIP_OFFSET_S + CLIP_ROWS / BIOVID_HZ)] = 1
-    path.parent.mkdir(parents=True, exist_ok=True)
     columns = {
         "time_s": times_s,
         "eda_us": session.eda_us,
@@ -210,7 +206,16 @@ def _write_csv(
     text.writelines(row % tuple(cells) + "\n" for cells in table.tolist())
     data = text.getvalue().encode()
     # mtime 0: the same seed gives the same bytes.
-    path.write_bytes(gzip.compress(data, 6, mtime=0) if path.suffix == ".gz" else data)
+    _write(path, gzip.compress(data, 6, mtime=0) if path.suffix == ".gz" else data)
+
+
+def _write(path: Path, data: bytes) -> None:
+    """Write one file, and the folders above it."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+    except OSError as error:
+        raise DataError(f"{path}: cannot be written ({error.strerror}); choose another place") from error
 
 
 def _biovid_ids() -> list[str]:
@@ -241,16 +246,12 @@ def _ai4pain_ids() -> list[tuple[str, str]]:
 def _prepare(root: Path, layout: str, seed: int) -> Path:
     if root.exists() and (not root.is_dir() or any(root.iterdir())):
         raise DataError(f"{root}: not an empty folder; simulated and other files must not mix")
-    try:
-        root.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise DataError(f"{root}: cannot be made ({error.strerror}); choose another folder") from error
     _mark(root / SYNTHETIC_MARKER, layout, seed)
     return root
 
 
 def _mark(path: Path, layout: str, seed: int) -> None:
-    path.write_text(MARKER_TEXT.format(layout=layout, seed=seed))
+    _write(path, MARKER_TEXT.format(layout=layout, seed=seed).encode())
 
 
 def _check_counts(subjects: int, most: int, trials: int) -> None:

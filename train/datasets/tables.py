@@ -28,7 +28,7 @@ def find_table(path: Path) -> Path | None:
 
 
 def read_header(path: Path) -> tuple[list[str], str]:
-    """Column names and the separator (tab, semicolon or comma) of a table.
+    """Column names and the separator (tab or comma) of a table.
 
     Raises DataError where the file cannot be read or is empty.
     """
@@ -40,7 +40,7 @@ def read_header(path: Path) -> tuple[list[str], str]:
     line = _checked(path, first_line)
     if not line.strip():
         raise DataError(f"{path}: empty; copy it again")
-    separator = next((s for s in "\t;," if s in line), ",")
+    separator = "\t" if "\t" in line else ","
     return [name.strip().strip('"') for name in line.split(separator)], separator
 
 
