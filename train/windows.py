@@ -107,7 +107,9 @@ class WindowTable:
         counts = np.bincount(self.labels[usable], minlength=len(self.label_names))
         for name, count in zip(self.label_names, counts, strict=True):
             if count == 0:
-                raise DataError(f"no usable window has the class {name!r}{left_out}")
+                need = f"; causal scaling needs {self.causal.min_history_s:g} s of signal before a window"
+                hint = need if mode == "causal" else ""
+                raise DataError(f"no usable window has the class {name!r}{hint}{left_out}")
 
     def _statistics(self, mode: ScalingMode) -> Iterator[tuple[npt.NDArray[np.intp], int, RobustStats]]:
         """Rows that share a statistic, the modality's index, and the statistic."""
