@@ -203,6 +203,8 @@ class Bundle:
     def golden(self) -> Golden:
         """The golden windows. Raises BundleError where they do not fit the manifest."""
         arrays = _read_npz(self.root / "golden.npz")
+        if any(array.dtype.kind not in "fi" for array in arrays.values()):
+            raise BundleError(f"golden.npz in {self.root} holds something that is no number; export the bundle again")
         network = self.manifest.network
         windows = arrays.get("windows", np.empty(0)).astype(np.float32)
         labels = arrays.get("labels", np.empty(0)).astype(np.int64)
@@ -332,7 +334,8 @@ def _check_file(root: Path, name: str, facts: FileFacts) -> None:
 
 def _read_npz(path: Path) -> dict[str, npt.NDArray[np.generic]]:
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        # Opened here, because numpy leaves the file open when it cannot read it.
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             return {name: archive[name] for name in archive.files}
-    except (OSError, ValueError, KeyError, EOFError) as error:
+    except Exception as error:  # The readers of zip, deflate and npy raise a dozen kinds for damaged files.
         raise BundleError(f"{path} cannot be read ({error}); export the bundle again") from error

@@ -1,8 +1,22 @@
 """What tests of every room share."""
 
-from pathlib import Path
+from __future__ import annotations
 
+import shutil
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
 import pytest
+
+from edgepain.bundle import Bundle, ModalitySpec, NetworkSpec, TrainingFacts, open_bundle
+from edgepain.signal import CausalSpec, Modality, WindowSpec
+
+if TYPE_CHECKING:
+    from edgepain.train.models import CrossModTransformer
+    from edgepain.train.split import Split
+    from edgepain.train.windows import WindowTable
 
 
 @pytest.fixture(scope="session")
@@ -12,3 +26,95 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip("real recordings are not beside the repository")
     return folder
+
+
+@dataclass
+class SmallRun:
+    """What `export_run` needs of a training run, around a small network that was not trained."""
+
+    spec: NetworkSpec = field(default_factory=lambda: NetworkSpec((Modality.EDA, Modality.BVP), 2, "pooled", 40, 32, 4))
+    seed: int = 0
+    scaling: str = "causal"
+    labels: tuple[str, ...] = ("no pain", "pain")
+    causal: CausalSpec = field(default_factory=lambda: CausalSpec(10.0, 100.0))
+    held_out_marker: float | None = None
+
+    def __post_init__(self) -> None:
+        self.window = WindowSpec(5.5, self.spec.steps)
+
+    @property
+    def split(self) -> Split:
+        from edgepain.train.split import Split
+
+        return Split(("s0", "s1", "s2"), ("s3", "s4"))
+
+    def network(self) -> CrossModTransformer:
+        """Random weights, with running statistics and biases as training leaves them and clear answers."""
+        import torch
+
+        from edgepain.train.models import CrossModTransformer
+
+        generator = torch.Generator().manual_seed(self.seed)
+        with torch.random.fork_rng():
+            torch.manual_seed(self.seed)
+            network = CrossModTransformer(self.spec).eval()
+        for name, tensor in network.state_dict().items():
+            if tensor.ndim == 1:
+                noise = torch.rand(tensor.shape, generator=generator)
+                tensor.copy_(0.5 + noise if name.endswith(("weight", "var")) else 0.4 * noise - 0.2)
+        with torch.no_grad():
+            network.crossmod.classify.weight.mul_(20)
+        return network
+
+    def part(self, subjects: tuple[str, ...]) -> WindowTable:
+        """Random walks, 40 windows a subject; those of held-out subjects may be marked by a value in every window."""
+        from edgepain.train.windows import WindowTable
+
+        rng = np.random.default_rng(self.seed)
+        names = np.repeat([f"s{i}" for i in range(5)], 40)
+        values = np.cumsum(rng.normal(size=(200, 2, self.spec.steps)), axis=2).astype(np.float32)
+        values += 20.0
+        if self.held_out_marker is not None:
+            values[np.isin(names, ("s3", "s4")), :, 0] = self.held_out_marker
+        table = WindowTable(
+            values=values,
+            labels=np.arange(200) % self.spec.classes,
+            subjects=names,
+            recordings=names,
+            start_s=np.arange(200, dtype=np.float64),
+            history_median=np.full((200, 2), 20.0),
+            history_iqr=np.full((200, 2), 4.0),
+            history_seconds=np.full((200, 2), 60.0),
+            quality_ok=np.arange(200) % 7 != 3,
+            modalities=self.spec.modalities,
+            label_names=self.labels,
+            spec=self.window,
+            causal=self.causal,
+        )
+        return table.select(np.isin(names, subjects))
+
+    def training_facts(self) -> TrainingFacts:
+        return TrainingFacts("none", "none", "none", 3, 2, 100, "none", self.seed, True)
+
+    def modality_specs(self) -> tuple[ModalitySpec, ...]:
+        return tuple(ModalitySpec(m, m.unit, 4.0, 1000.0) for m in self.spec.modalities)
+
+
+@pytest.fixture(scope="session")
+def small_run() -> type[SmallRun]:
+    """The class: tests choose what is different about their run."""
+    return SmallRun
+
+
+@pytest.fixture(scope="session")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    """A bundle with both precisions of a small network, to be read only."""
+    from edgepain.export import export_run
+
+    return export_run(SmallRun(), tmp_path_factory.mktemp("exported") / "small")
+
+
+@pytest.fixture
+def bundle_copy(exported: Bundle, tmp_path: Path) -> Bundle:
+    """A copy of `exported` that a test may damage."""
+    return open_bundle(shutil.copytree(exported.root, tmp_path / "copy"))

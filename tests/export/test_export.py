@@ -1,0 +1,216 @@
+"""Exports of a small network with random weights: what ONNX Runtime answers, what the bundle says, what is left."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+import pytest
+import torch
+
+from edgepain.bundle import Bundle, NetworkSpec, open_bundle
+from edgepain.engine import open_engine, softmax
+from edgepain.engine.onnx import session_options
+from edgepain.errors import ConfigError, DataError, VerificationError
+from edgepain.export import Limits, export_run
+from edgepain.export.quantize import quantize
+from edgepain.export.rewrite import LeanNetwork
+from edgepain.export.trace import trace
+from edgepain.export.verify import compare, require_within
+from edgepain.signal import Modality
+
+HEART = (Modality.EDA, Modality.ECG)
+
+
+def windows(count: int, steps: int = 40, seed: int = 1) -> np.ndarray[Any, np.dtype[np.float32]]:
+    rng = np.random.default_rng(seed)
+    return np.cumsum(rng.normal(size=(count, 2, steps)), axis=2).astype(np.float32)
+
+
+def optimized_operators(path: Path, tmp_path: Path) -> Counter[str]:
+    """Operators that ONNX Runtime really runs."""
+    options = session_options()
+    options.optimized_model_filepath = str(tmp_path / "optimized.onnx")
+    ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    model = onnx.load(tmp_path / "optimized.onnx", load_external_data=False)
+    return Counter(node.op_type for node in model.graph.node)
+
+
+@pytest.mark.parametrize("fusion", ["pooled", "sequence"])
+@pytest.mark.parametrize("classes", [2, 3])
+def test_lean_network_is_the_same_function(small_run: Any, fusion: str, classes: int) -> None:
+    network = small_run(NetworkSpec(HEART, classes, fusion, 40, 32, 4)).network()
+    x = torch.from_numpy(windows(8))
+    with torch.no_grad():
+        torch.testing.assert_close(LeanNetwork(network)(x), network(x), atol=1e-4, rtol=1e-5)
+
+
+@pytest.mark.parametrize("fusion", ["pooled", "sequence"])
+def test_traced_graph_answers_like_torch(small_run: Any, fusion: str) -> None:
+    network = small_run(NetworkSpec(HEART, 3, fusion, 40, 32, 4)).network()
+    model = trace(network)
+    session = ort.InferenceSession(model.SerializeToString(), session_options(), providers=["CPUExecutionProvider"])
+    x = windows(8)
+    found = np.concatenate([session.run(["logits"], {"window": w[None]})[0] for w in x])
+    with torch.no_grad():
+        expected = network(torch.from_numpy(x)).numpy()
+    assert np.abs(softmax(found) - softmax(expected)).max() < 1e-5
+    assert np.ptp(softmax(expected), axis=0).max() > 0.02, "the windows do not tell the answers apart"
+    operators = Counter(node.op_type for node in model.graph.node)
+    assert operators["LSTM"] == 4
+    assert operators["Conv"] == 6
+    assert not operators.keys() & {"BatchNormalization", "Dropout", "Loop", "Scan", "Pad"}
+    assert [(o.domain, o.version) for o in model.opset_import] == [("", 18)]
+
+
+def test_graphs_say_nothing_of_the_machine_that_made_them(exported: Bundle) -> None:
+    for graph in exported.manifest.graphs:
+        data = (exported.root / graph.file).read_bytes()
+        for trace_of in (b".py", b"torch.nn", b"/home", b"Traceback", b"namespace"):
+            assert trace_of not in data, (graph.file, trace_of)
+
+
+def test_manifest_says_what_was_measured(exported: Bundle) -> None:
+    rows = {(r.precision, r.scaling): r for r in exported.manifest.accuracy}
+    assert rows.keys() == {(p, s) for p in ("torch", "fp32", "int8") for s in ("subject", "causal")}
+    for (precision, _), row in rows.items():
+        assert row.windows == 68
+        assert (row.max_probability_difference == 0) == (precision == "torch")
+    assert rows["fp32", "causal"].max_probability_difference < 1e-4
+    assert rows["fp32", "causal"].changed_labels == 0
+
+
+def test_int8_graph_runs_in_int8(exported: Bundle, tmp_path: Path) -> None:
+    operators = optimized_operators(exported.root / "model.int8.onnx", tmp_path)
+    assert operators["QLinearConv"] == 4
+    assert operators["DynamicQuantizeMatMul"] + operators["MatMulIntegerToFloat"] >= 40
+    assert operators["Gemm"] + operators["FusedGemm"] <= 4
+    facts = exported.graph("int8")
+    assert facts.quantized_operators["Conv"] == 4
+    assert facts.float_operators["LSTM"] == 4
+    assert facts.float_operators["Conv"] == 2
+    assert 0.75 < facts.int8_weight_share < 1
+    assert exported.graph("fp32").quantized_operators == {}
+
+
+def test_share_of_int8_weights_is_that_of_the_graph(exported: Bundle) -> None:
+    model = onnx.load(exported.root / "model.int8.onnx")
+    sizes = Counter[int]()
+    for tensor in model.graph.initializer:
+        sizes[tensor.data_type] += int(np.prod(tensor.dims))
+    int8 = sizes[onnx.TensorProto.INT8]
+    fp32 = onnx.load(exported.root / "model.onnx")
+    total = sum(int(np.prod(t.dims)) for t in fp32.graph.initializer if t.data_type == onnx.TensorProto.FLOAT)
+    assert exported.graph("int8").int8_weight_share == pytest.approx(int8 / total, abs=0.02)
+
+
+def test_golden_windows_are_held_out_ones_scaled_causally(exported: Bundle, small_run: Any) -> None:
+    run = small_run()
+    x, usable = run.part(run.split.held_out).scaled("causal")
+    golden = exported.golden()
+    assert len(golden.labels) == 32
+    known = {w.tobytes() for w in x[usable]}
+    assert all(w.tobytes() in known for w in golden.windows)
+    with torch.no_grad():
+        expected = run.network()(torch.from_numpy(golden.windows)).numpy()
+    np.testing.assert_allclose(golden.logits["torch"], expected, atol=1e-4)
+
+
+def test_nothing_of_held_out_subjects_reaches_the_quantization(small_run: Any, tmp_path: Path) -> None:
+    plain = export_run(small_run(), tmp_path / "plain", precisions=("int8",), limits=Limits(1, 1, 1))
+    marked = export_run(
+        small_run(held_out_marker=1e6), tmp_path / "marked", precisions=("int8",), limits=Limits(1, 1, 1)
+    )
+    assert np.abs(marked.golden().windows).max() > 1e4, "the marker is in the held-out windows"
+    for name in ("calibration.npz", "model.int8.onnx"):
+        assert (plain.root / name).read_bytes() == (marked.root / name).read_bytes()
+    with np.load(plain.root / "calibration.npz") as archive:
+        calibration = archive["windows"]
+    run = small_run()
+    x, usable = run.part(run.split.train).scaled(run.scaling)
+    assert {w.tobytes() for w in calibration} <= {w.tobytes() for w in x[usable]}
+    assert [g.precision for g in plain.manifest.graphs] == ["int8"]
+
+
+def test_calibration_windows_decide_the_ranges(exported: Bundle) -> None:
+    model = onnx.load(exported.root / "model.onnx")
+    small, large = quantize(model, windows(20)), quantize(model, 10 * windows(20))
+    assert small.SerializeToString() != large.SerializeToString()
+
+
+def test_compact_bundle_shares_its_weights(small_run: Any, exported: Bundle, tmp_path: Path) -> None:
+    bundle = export_run(small_run(), tmp_path / "compact", compact=True, demonstration=True, name="shown")
+    assert bundle.manifest.demonstration
+    assert bundle.manifest.name == "shown"
+    assert any("rounded to INT8" in note for note in bundle.manifest.notes)
+    files = bundle.manifest.files
+    shared = files["model.onnx"].bytes + files["model.int8.onnx"].bytes + files["weights.bin"].bytes
+    separate = exported.manifest.files["model.onnx"].bytes + exported.manifest.files["model.int8.onnx"].bytes
+    assert shared < 0.8 * separate
+    plain = optimized_operators(exported.root / "model.onnx", tmp_path)
+    assert optimized_operators(bundle.root / "model.onnx", tmp_path) == plain, "Cast and Mul are folded at load"
+    x = bundle.golden().windows
+    difference = softmax(open_engine(bundle, "fp32").predict(x)) - softmax(open_engine(exported, "fp32").predict(x))
+    assert 0 < np.abs(difference).max() < 0.1
+    assert np.abs(open_engine(bundle, "int8").predict(x) - bundle.golden().logits["int8"]).max() < 1e-3
+
+
+@pytest.mark.parametrize(("limits", "what"), [(Limits(1, 0, 1), "labels differ"), (Limits(1, 1, 0), "fewer windows")])
+def test_int8_limits(limits: Limits, what: str) -> None:
+    labels = np.zeros(100, np.int64)
+    reference = np.tile(np.array([1.0, 0.0], np.float32), (100, 1))
+    found = reference.copy()
+    found[:1] = found[:1, ::-1]
+    torch_facts = compare("torch", "causal", labels, reference, reference)
+    one_changed = compare("int8", "causal", labels, reference, found)
+    require_within(limits, one_changed, torch_facts, exact_weights=False)
+    found[:2] = [0.0, 1.0]
+    with pytest.raises(VerificationError, match=what):
+        require_within(limits, compare("int8", "causal", labels, reference, found), torch_facts, exact_weights=False)
+
+
+def test_answers_that_are_no_numbers_fail_whatever_the_limits() -> None:
+    labels = np.zeros(4, np.int64)
+    reference = np.zeros((4, 2), np.float32)
+    facts = compare("int8", "causal", labels, reference, np.full((4, 2), np.nan, np.float32))
+    with pytest.raises(VerificationError, match="not finite"):
+        require_within(Limits(1, 1, 1), facts, facts, exact_weights=False)
+
+
+def test_past_a_limit_nothing_changes_and_a_bundle_is_replaced_only_when_told(
+    bundle_copy: Bundle, small_run: Any
+) -> None:
+    before = bundle_copy.manifest
+    with pytest.raises(ConfigError, match="--force"):
+        export_run(small_run(), bundle_copy.root)
+    with pytest.raises(VerificationError, match="a probability differs from torch"):
+        export_run(small_run(), bundle_copy.root, precisions=("fp32",), limits=Limits(0), force=True)
+    assert open_bundle(bundle_copy.root).manifest == before
+    assert {p.name for p in bundle_copy.root.parent.iterdir()} == {"copy"}
+    after = export_run(small_run(), bundle_copy.root, precisions=("fp32",), name="other", force=True)
+    assert after.manifest.name == "other"
+    assert {p.name for p in bundle_copy.root.parent.iterdir()} == {"copy"}
+
+
+def test_a_folder_of_something_else_is_never_replaced(small_run: Any, tmp_path: Path) -> None:
+    (tmp_path / "thesis.tex").write_text("years of work")
+    with pytest.raises(ConfigError, match="is no bundle"):
+        export_run(small_run(), tmp_path, force=True)
+    assert (tmp_path / "thesis.tex").exists()
+
+
+def test_without_usable_held_out_windows_there_is_no_export(small_run: Any, tmp_path: Path) -> None:
+    class NoneUsable(small_run):  # type: ignore[misc]
+        def part(self, subjects: tuple[str, ...]) -> Any:
+            table = super().part(subjects)
+            held_out = subjects == self.split.held_out
+            return replace(table, quality_ok=np.zeros(len(table), np.bool_)) if held_out else table
+
+    with pytest.raises(DataError, match="held-out"):
+        export_run(NoneUsable(), tmp_path / "bundle")
+    assert not (tmp_path / "bundle").exists()

@@ -1,0 +1,204 @@
+"""A bundle is hostile until checked: whatever is wrong with it ends in a BundleError."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from edgepain.bundle import MANIFEST, SCHEMA, Bundle, open_bundle, sha256_of, write_manifest
+from edgepain.errors import BundleError, BundleMismatchError
+from edgepain.signal import Modality, StreamInfo
+
+SENSOR = (StreamInfo(Modality.EDA, "uS", 8.0), StreamInfo(Modality.BVP, "a.u.", 64.0))
+
+
+def edit(bundle: Bundle, **changes: Any) -> None:
+    """Change fields of the manifest as an attacker or an editor would."""
+    path = bundle.root / MANIFEST
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+
+
+def listed(bundle: Bundle, **extra: Any) -> dict[str, Any]:
+    return {**msgspec.to_builtins(bundle.manifest.files), **extra}
+
+
+def refusal(root: Path) -> str:
+    """Why the bundle is refused, empty where it is not; anything but a BundleError fails the test."""
+    try:
+        open_bundle(root).golden()
+    except BundleError as error:
+        return str(error)
+    return ""
+
+
+def test_what_was_written_is_what_opens(exported: Bundle) -> None:
+    assert open_bundle(exported.root) == exported
+    assert set(exported.manifest.files) == {"model.onnx", "model.int8.onnx", "golden.npz", "calibration.npz"}
+    for name, facts in exported.manifest.files.items():
+        assert facts.sha256 == sha256_of(exported.root / name)
+
+
+def test_no_directory_no_manifest(tmp_path: Path) -> None:
+    with pytest.raises(BundleError, match="not a bundle directory"):
+        open_bundle(tmp_path / "nothing")
+    with pytest.raises(BundleError, match=r"no manifest\.json"):
+        open_bundle(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["model.onnx", "golden.npz", "calibration.npz"])
+def test_one_changed_byte_is_found(bundle_copy: Bundle, name: str) -> None:
+    path = bundle_copy.root / name
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(BundleError, match="changed after export"):
+        open_bundle(bundle_copy.root)
+
+
+def test_truncated_and_missing_files_are_found(bundle_copy: Bundle) -> None:
+    path = bundle_copy.root / "model.onnx"
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(BundleError, match="bytes, the manifest says"):
+        open_bundle(bundle_copy.root)
+    path.unlink()
+    with pytest.raises(BundleError, match="is missing"):
+        open_bundle(bundle_copy.root)
+
+
+def test_unlisted_files_are_refused(bundle_copy: Bundle) -> None:
+    (bundle_copy.root / "sub").mkdir()
+    (bundle_copy.root / "sub" / "code.py").write_text("import os")
+    with pytest.raises(BundleError, match="not listed"):
+        open_bundle(bundle_copy.root)
+
+
+def test_links_are_refused(bundle_copy: Bundle) -> None:
+    path = bundle_copy.root / "model.onnx"
+    moved = path.rename(bundle_copy.root.parent / "elsewhere.onnx")
+    path.symlink_to(moved)
+    with pytest.raises(BundleError, match="is missing"):
+        open_bundle(bundle_copy.root)
+
+
+@pytest.mark.parametrize("name", ["../outside", "/etc/hostname", "a/../../outside", "./model.onnx", "a\\b", ""])
+def test_paths_out_of_the_bundle_are_refused(bundle_copy: Bundle, name: str) -> None:
+    (bundle_copy.root.parent / "outside").write_text("x")
+    edit(bundle_copy, files=listed(bundle_copy, **{name: {"bytes": 1, "sha256": "00"}}))
+    with pytest.raises(BundleError):
+        open_bundle(bundle_copy.root)
+
+
+def test_newer_schema_says_so_before_anything_else(bundle_copy: Bundle) -> None:
+    (bundle_copy.root / MANIFEST).write_text(json.dumps({"schema": SCHEMA + 1, "unheard": "of"}))
+    with pytest.raises(BundleError, match="install a newer edgepain"):
+        open_bundle(bundle_copy.root)
+
+
+def test_huge_manifest_is_not_read(bundle_copy: Bundle) -> None:
+    (bundle_copy.root / MANIFEST).write_bytes(b" " * (1 << 21))
+    with pytest.raises(BundleError, match="was not read"):
+        open_bundle(bundle_copy.root)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("labels", ["only one"]),
+        ("graphs", []),
+        ("window", {"seconds": 5.5, "steps": 41}),
+        ("window", {"seconds": -1.0, "steps": 40}),
+        ("scaling", {"trained_with": "causal", "min_history_s": 100.0, "horizon_s": 10.0}),
+        ("unknown", 1),
+        ("files", {}),
+    ],
+)
+def test_manifests_that_contradict_themselves_are_refused(bundle_copy: Bundle, field: str, value: Any) -> None:
+    edit(bundle_copy, **{field: value})
+    with pytest.raises(BundleError, match="damaged or no manifest"):
+        open_bundle(bundle_copy.root)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_mangled_manifests_raise_nothing_else(exported: Bundle, tmp_path_factory: Any, data: st.DataObject) -> None:
+    good = (exported.root / MANIFEST).read_bytes()
+    at = data.draw(st.integers(0, len(good) - 1))
+    cut = data.draw(st.integers(0, 40))
+    mangled = good[:at] + data.draw(st.binary(max_size=40)) + good[at + cut :]
+    folder = tmp_path_factory.mktemp("mangled")
+    for name in exported.manifest.files:
+        (folder / name).hardlink_to(exported.root / name)
+    (folder / MANIFEST).write_bytes(mangled)
+    assert "\n" not in refusal(folder)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    value=st.recursive(
+        st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
+        lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+        max_leaves=6,
+    ),
+    data=st.data(),
+)
+def test_any_json_in_any_field_raises_nothing_else(
+    exported: Bundle, tmp_path_factory: Any, value: Any, data: st.DataObject
+) -> None:
+    manifest = json.loads((exported.root / MANIFEST).read_text())
+    manifest[data.draw(st.sampled_from(sorted(manifest)))] = value
+    folder = tmp_path_factory.mktemp("typed")
+    for name in exported.manifest.files:
+        (folder / name).hardlink_to(exported.root / name)
+    (folder / MANIFEST).write_text(json.dumps(manifest))
+    assert "\n" not in refusal(folder)
+
+
+def test_golden_of_other_shapes_or_with_objects_is_refused(bundle_copy: Bundle) -> None:
+    path = bundle_copy.root / "golden.npz"
+    with np.load(path) as archive:
+        arrays = dict(archive)
+    for wrong in (
+        {**arrays, "windows": arrays["windows"][:, :1]},
+        {**arrays, "labels": arrays["labels"][:3]},
+        {name: array for name, array in arrays.items() if name != "logits_int8"},
+        {name: array[:0] for name, array in arrays.items()},
+    ):
+        np.savez(path, **wrong)
+        with pytest.raises(BundleError, match="does not fit the manifest"):
+            write_manifest(bundle_copy.root, bundle_copy.manifest).golden()
+    np.savez(path, windows=np.array([{}], dtype=object))
+    with pytest.raises(BundleError, match="cannot be read"):
+        write_manifest(bundle_copy.root, bundle_copy.manifest).golden()
+    np.savez(path, windows=np.array(["text"]))
+    with pytest.raises(BundleError, match="no number"):
+        write_manifest(bundle_copy.root, bundle_copy.manifest).golden()
+    path.write_bytes(b"PK\x03\x04 no archive")
+    with pytest.raises(BundleError, match="cannot be read"):
+        write_manifest(bundle_copy.root, bundle_copy.manifest).golden()
+
+
+def test_a_sensor_that_fits_is_accepted(exported: Bundle) -> None:
+    exported.require([*SENSOR, StreamInfo(Modality.ECG, "mV", 250.0)], "bench device")
+
+
+@pytest.mark.parametrize(
+    ("streams", "what"),
+    [
+        (SENSOR[:1], "needs bvp, but bench device gives eda"),
+        ((), "no signal it knows"),
+        ((StreamInfo(Modality.EDA, "kOhm", 8.0), SENSOR[1]), "needs eda in uS, but bench device gives it in kOhm"),
+        ((StreamInfo(Modality.EDA, "uS", 2.0), SENSOR[1]), "at 4 to 1000 Hz, but bench device gives 2 Hz"),
+        ((SENSOR[0], StreamInfo(Modality.BVP, "a.u.", 2000.0)), "gives 2000 Hz"),
+        ((SENSOR[0], StreamInfo(Modality.BVP, "a.u.", float("nan"))), "gives nan Hz"),
+    ],
+)
+def test_a_sensor_that_does_not_fit_is_refused(exported: Bundle, streams: tuple[StreamInfo, ...], what: str) -> None:
+    with pytest.raises(BundleMismatchError, match=what):
+        exported.require(streams, "bench device")
