@@ -19,6 +19,8 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
+SHIPPED = ("paper", "quick", "demo")
+
 Epochs = Annotated[int, Meta(ge=1, le=100_000)]
 Rate = Annotated[float, Meta(gt=0, le=1)]
 Share = Annotated[float, Meta(ge=0, lt=1)]
@@ -86,14 +88,14 @@ class RunConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def load_config(name: str | Path) -> TrainConfig:
-    """Read a configuration: `paper`, `quick`, or the path of a TOML file.
+    """Read a configuration: one of SHIPPED, or the path of a TOML file.
 
     Raises ConfigError where there is no such file or a field is missing, unknown or out of range.
     """
     shipped = importlib.resources.files("edgepain.train.configs")
-    path = shipped / f"{name}.toml" if str(name) in ("paper", "quick") else Path(name)
+    path = shipped / f"{name}.toml" if str(name) in SHIPPED else Path(name)
     if not path.is_file():
-        raise ConfigError(f"there is no configuration {name}; use paper, quick, or the path of a TOML file")
+        raise ConfigError(f"there is no configuration {name}; use paper, quick, demo, or the path of a TOML file")
     try:
         return msgspec.convert(tomllib.loads(path.read_text(encoding="utf-8")), TrainConfig)
     except (tomllib.TOMLDecodeError, msgspec.ValidationError, UnicodeDecodeError) as error:

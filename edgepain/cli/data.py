@@ -11,7 +11,7 @@ import click
 if TYPE_CHECKING:
     from edgepain.train.datasets.check import ChannelReport, Report
 
-LAYOUTS = ("biovid", "ai4pain", "recording")
+LAYOUTS = ("biovid", "ai4pain", "e4", "recording")
 SHOWN_PROBLEMS = 20
 
 
@@ -88,7 +88,7 @@ def synth(root: Path, layout: str, subjects: int, seed: int, trials: int | None,
         if layout == "recording":
             written = writers.write_recordings(root, subjects, seed, seconds, progress)
         else:
-            write = writers.write_biovid if layout == "biovid" else writers.write_ai4pain
+            write = {"biovid": writers.write_biovid, "ai4pain": writers.write_ai4pain, "e4": writers.write_e4}[layout]
             write(root, subjects, seed, **({} if trials is None else {"trials": trials}), progress=progress)
             written = [root]
     click.echo(f"simulated {layout} data written: {', '.join(map(str, written))}")

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 @click.option(
     "--resume", type=click.Path(path_type=Path), help="Go on with this run folder; no other option is needed."
 )
-@click.option("--config", "config_name", default="paper", show_default=True, help="paper, quick, or a TOML file.")
+@click.option("--config", "config_name", default="paper", show_default=True, help="paper, quick, demo, or a TOML file.")
 @click.option("--modalities", default="", help="Two of them, e.g. eda,ecg. Default: EDA and the cardiac signal.")
 @click.option("--fusion", type=click.Choice(["pooled", "sequence"]), help="Instead of the configuration's.")
 @click.option("--scaling", type=click.Choice(["subject", "causal"]), help="Instead of the configuration's.")

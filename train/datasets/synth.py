@@ -1,4 +1,4 @@
-"""Write simulated people to disk in the true layouts of BioVid and AI4PAIN, or as plain recordings."""
+"""Write simulated people to disk in the true layouts of BioVid, AI4PAIN and Empatica E4, or as plain recordings."""
 
 from __future__ import annotations
 
@@ -18,9 +18,20 @@ from edgepain.train.datasets.biovid import RATE_HZ as BIOVID_HZ
 from edgepain.train.datasets.biovid_subjects import NONREACTIVE, VALIDATION
 from edgepain.train.datasets.person import Protocol, Session, Stimulus, simulate_session
 
-__all__ = ["Protocol", "simulate_session", "write_ai4pain", "write_biovid", "write_recording", "write_recordings"]
+__all__ = [
+    "Protocol",
+    "simulate_session",
+    "write_ai4pain",
+    "write_biovid",
+    "write_e4",
+    "write_recording",
+    "write_recordings",
+]
 
 AI4PAIN_HZ = 100.0
+E4_EDA_HZ, E4_BVP_HZ = 4, 64
+# A round number far from any real session.
+E4_START_S = 1_000_000_000
 # BioVid's owners cut every clip this long after the stimulus began.
 CLIP_OFFSET_S = 3.0
 MARKER_TEXT = """\
@@ -91,6 +102,35 @@ def write_ai4pain(
             path = root / split / name / f"{subject}.csv"
             columns = {f"{subject}_{trial}": values[rows] for trial, rows in trial_rows.items()}
             _write_csv(path, _padded(columns), ["%.5f"] * len(columns))
+    if progress:
+        progress(subjects, subjects)
+
+
+def write_e4(root: Path | str, subjects: int, seed: int, trials: int = 20, progress: Progress | None = None) -> None:
+    """Write one continuous wrist-band session a person, with `trials` stimuli of each of the five levels.
+
+    labels.csv names the 5.5 s that BioVid would cut of each stimulus: `no pain` for level 0, `pain` for level 4,
+    `level 1` to `level 3` between. Raises DataError where `root` is not empty.
+    """
+    _check_counts(subjects, 1000, trials)
+    root = _prepare(Path(root), "Empatica E4 sessions", seed)
+    rows = ["subject,segment,label,start_s,end_s"]
+    for index in range(subjects):
+        if progress:
+            progress(index, subjects)
+        session = simulate_session(_seed(seed, index), Protocol(levels=tuple(range(5)) * trials), E4_BVP_HZ)
+        subject = f"S{index + 1:02d}"
+        for name, rate_hz, values in (("EDA", E4_EDA_HZ, session.eda_us), ("BVP", E4_BVP_HZ, session.bvp_au)):
+            samples = (f"{value:.6f}" for value in values[:: E4_BVP_HZ // rate_hz])
+            text = "\n".join([f"{E4_START_S:.6f}", f"{rate_hz:.6f}", *samples]) + "\n"
+            _write(root / "raw" / subject / f"{name}.csv", text.encode())
+        for stimulus in session.stimuli:
+            segment, label = {0: ("no pain", "0"), 4: ("pain", "1")}.get(
+                stimulus.level, (f"level {stimulus.level}", "")
+            )
+            begin_s = stimulus.onset_s + CLIP_OFFSET_S
+            rows.append(f"{subject},{segment},{label},{begin_s:.3f},{begin_s + CLIP_ROWS / BIOVID_HZ:.3f}")
+    _write(root / "labels.csv", ("\n".join(rows) + "\n").encode())
     if progress:
         progress(subjects, subjects)
 
