@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 from rich import box
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from edgepain.benchmarks import flops, paper
@@ -18,19 +19,20 @@ def show(report: Report, console: Console) -> None:
     """Print `report`."""
     network = report.network
     what = "demonstration bundle" if report.demonstration else "bundle"
-    console.print(f"{what} {report.bundle!r}: {' + '.join(network.modalities)}, {network.fusion} fusion")
-    console.print(_machine(report.machine), highlight=False)
+    console.print(f"{what} {report.bundle!r}: {' + '.join(network.modalities)}, {network.fusion} fusion", markup=False)
+    console.print(_machine(report.machine), highlight=False, markup=False)
     console.print(_operations_table(report))
-    console.print(_why_different(report), highlight=False)
+    console.print(_why_different(report), highlight=False, markup=False)
     console.print(_latency_table(report))
     console.print(_cost_table(report))
     console.print(
         f"Paper: {report.paper.ms:g} ms per sample ({report.paper.machine}). Another machine and another runtime: "
         "a comparison of orders of magnitude, no more.",
         highlight=False,
+        markup=False,
     )
     for note in report.notes:
-        console.print(f"Note: {note}", highlight=False)
+        console.print(f"Note: {note}", highlight=False, markup=False)
 
 
 def _machine(machine: Machine) -> str:
@@ -66,7 +68,7 @@ def _operations_table(report: Report) -> Table:
 
 
 def _fvcore(row: Operations, reason: str) -> str:
-    return f"n/a ({reason})" if row.fvcore_multiply_adds is None else f"{row.fvcore_multiply_adds / 1e6:.2f}"
+    return escape(f"n/a ({reason})") if row.fvcore_multiply_adds is None else f"{row.fvcore_multiply_adds / 1e6:.2f}"
 
 
 def _why_different(report: Report) -> str:
@@ -100,7 +102,7 @@ def _latency_table(report: Report) -> Table:
         table.add_column(heading, justify="right")
     for row in report.engines:
         if row.latency is None:
-            table.add_row(f"{_name(row)}: n/a ({row.reason})", *["n/a"] * 5)
+            table.add_row(escape(f"{_NAMES[row.engine]}: n/a ({row.reason})"), *["n/a"] * 5)
             continue
         table.add_row(
             _name(row),

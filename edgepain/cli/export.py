@@ -99,7 +99,7 @@ def command(
         )
     console.print(_accuracy_table(bundle), _graph_table(bundle), sep="\n")
     for note in bundle.manifest.notes:
-        console.print(f"Note: {note}", highlight=False)
+        click.echo(f"Note: {note}")
     total_mb = (bundle.root / "manifest.json").stat().st_size / 1e6
     total_mb += sum(f.bytes for f in bundle.manifest.files.values()) / 1e6
     click.echo(f"{out}: {total_mb:.2f} MB")
