@@ -261,12 +261,10 @@ def open_bundle(root: Path | str) -> Bundle:
     if path.stat().st_size > MAX_MANIFEST_BYTES:
         raise BundleError(f"{path} is larger than {MAX_MANIFEST_BYTES} bytes and was not read")
     manifest = _decode_manifest(path)
-    for name, facts in manifest.files.items():
-        _check_file(root, name, facts)
-    listed = {*manifest.files, MANIFEST}
-    for found in root.rglob("*"):
-        if not found.is_dir() and found.relative_to(root).as_posix() not in listed:
-            raise BundleError(f"{found} is not listed in the manifest; remove it or export the bundle again")
+    try:
+        _check_files(root, manifest)
+    except OSError as error:  # A name that is too long, a file that may not be read.
+        raise BundleError(f"a file of bundle {root} cannot be read ({error}); copy it again") from error
     return Bundle(root, manifest)
 
 
@@ -316,6 +314,15 @@ def _decode_manifest(path: Path) -> Manifest:
         return msgspec.json.decode(data, type=Manifest)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise BundleError(f"{path} is damaged or no manifest ({error}); copy or export the bundle again") from error
+
+
+def _check_files(root: Path, manifest: Manifest) -> None:
+    for name, facts in manifest.files.items():
+        _check_file(root, name, facts)
+    listed = {*manifest.files, MANIFEST}
+    for found in root.rglob("*"):
+        if not found.is_dir() and found.relative_to(root).as_posix() not in listed:
+            raise BundleError(f"{found} is not listed in the manifest; remove it or export the bundle again")
 
 
 def _check_file(root: Path, name: str, facts: FileFacts) -> None:

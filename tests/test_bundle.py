@@ -87,7 +87,9 @@ def test_links_are_refused(bundle_copy: Bundle) -> None:
         open_bundle(bundle_copy.root)
 
 
-@pytest.mark.parametrize("name", ["../outside", "/etc/hostname", "a/../../outside", "./model.onnx", "a\\b", ""])
+@pytest.mark.parametrize(
+    "name", ["../outside", "/etc/hostname", "a/../../outside", "./model.onnx", "a\\b", "", "n" * 5000, "a\0b"]
+)
 def test_paths_out_of_the_bundle_are_refused(bundle_copy: Bundle, name: str) -> None:
     (bundle_copy.root.parent / "outside").write_text("x")
     edit(bundle_copy, files=listed(bundle_copy, **{name: {"bytes": 1, "sha256": "00"}}))

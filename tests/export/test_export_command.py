@@ -1,0 +1,102 @@
+"""From simulated people on disk to a bundle, through the commands a person types."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from edgepain.bundle import Bundle, open_bundle
+from edgepain.engine import open_engine
+
+CONFIG = """
+name = "tiny"
+batch_size = 32
+scaling = "subject"
+fcn = {epochs = 1, learning_rate = 1e-3, dropout = 0.1}
+alstm = {epochs = 1, learning_rate = 1e-3, dropout = 0.1}
+transformer = {epochs = 1, learning_rate = 1e-3, dropout = 0.1}
+crossmod = {epochs = 1, learning_rate = 1e-3, dropout = 0.1}
+"""
+
+
+def edgepain(*arguments: object) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "edgepain", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "COLUMNS": "160", "OMP_NUM_THREADS": "1"},
+    )
+
+
+@pytest.fixture(scope="module")
+def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("commands")
+    (folder / "tiny.toml").write_text(CONFIG)
+    for command in (
+        ("data", "synth", folder / "data", "--subjects", 4, "--trials", 4),
+        (
+            "train",
+            "--dataset",
+            "biovid",
+            "--root",
+            folder / "data",
+            "--holdout",
+            2,
+            "--config",
+            folder / "tiny.toml",
+            "--out",
+            folder / "run",
+        ),
+    ):
+        done = edgepain(*command)
+        assert done.returncode == 0, done.stderr
+    return folder / "run"
+
+
+def test_a_trained_run_becomes_a_compact_bundle_under_5_mb(run_folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "bundle"
+    done = edgepain("export", run_folder, "--out", out, "--compact", "--demonstration", "--max-changed-labels", 0.5)
+    assert done.returncode == 0, done.stderr
+    assert f"next: edgepain bench {out}" in done.stdout
+    assert "INT8 operators" in done.stdout
+    bundle = open_bundle(out)
+    assert sum(p.stat().st_size for p in out.iterdir()) < 5e6
+    assert bundle.manifest.training.synthetic
+    assert bundle.manifest.training.train_subjects == 2
+    assert {open_engine(bundle, p).precision for p in ("fp32", "int8")} == {"fp32", "int8"}
+    assert bench_with_run(bundle, run_folder) == 0
+
+
+def bench_with_run(bundle: Bundle, run: Path) -> int:
+    """Labels that torch, with the weights of the run, answers otherwise than at export."""
+    from edgepain.benchmarks import benchmark
+
+    torch_row = benchmark(bundle, run=run, runs=10).engines[0]
+    assert torch_row.weights == "trained"
+    assert torch_row.changed_labels is not None, torch_row.reason
+    return torch_row.changed_labels
+
+
+def test_past_a_limit_the_command_fails_and_leaves_nothing(run_folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "bundle"
+    done = edgepain("export", run_folder, "--out", out, "--precision", "fp32", "--max-probability-difference", 0)
+    assert done.returncode == 5
+    assert done.stderr.startswith("error: fp32 graph")
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_is_no_run_is_refused(tmp_path: Path) -> None:
+    done = edgepain("export", tmp_path, "--out", tmp_path / "bundle")
+    assert done.returncode == 3
+    assert "is no run folder" in done.stderr
+
+
+def test_other_targets_are_not_offered(tmp_path: Path) -> None:
+    done = edgepain("export", tmp_path, "--out", tmp_path / "bundle", "--target", "jetson")
+    assert done.returncode == 2
+    assert "'jetson' is not 'cpu'" in done.stderr
