@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 import numpy as np
 import numpy.typing as npt
@@ -27,7 +29,7 @@ class Scores(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def score(
-    labels: npt.NDArray[np.int64], probabilities: npt.NDArray[np.float32], subjects: npt.NDArray[np.str_]
+    labels: npt.NDArray[np.int64], probabilities: npt.NDArray[np.floating[Any]], subjects: npt.NDArray[np.str_]
 ) -> Scores:
     """Scores of probabilities [N, K] against labels [N] of subjects [N]; class 1 is positive for K = 2."""
     classes = probabilities.shape[1]
@@ -56,7 +58,7 @@ def score(
     )
 
 
-def _auc(labels: npt.NDArray[np.int64], probabilities: npt.NDArray[np.float32]) -> float | None:
+def _auc(labels: npt.NDArray[np.int64], probabilities: npt.NDArray[np.floating[Any]]) -> float | None:
     classes = probabilities.shape[1]
     if np.unique(labels).size < classes:
         return None

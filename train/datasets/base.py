@@ -69,9 +69,9 @@ class Dataset(ABC):
         self._problems: dict[str, Problem] = {}
 
     @staticmethod
-    @abstractmethod
     def recognises(root: Path) -> bool:
-        """Whether `root` looks like this dataset, complete or not."""
+        """Whether `root` looks like this dataset, complete or not. A reader that cannot be guessed never does."""
+        return False
 
     @abstractmethod
     def subjects(self) -> tuple[str, ...]:
