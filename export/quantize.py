@@ -40,8 +40,8 @@ CALIBRATION_PERCENTILE = 99.5
 
 def quantize(model: onnx.ModelProto, windows: npt.NDArray[np.float32]) -> onnx.ModelProto:
     """The INT8 form of a traced fp32 graph, calibrated on scaled `windows` [N, M, S]."""
-    keep_float = _float_nodes(model)
-    with TemporaryDirectory(prefix="edgepain-") as scratch, _quiet():
+    keep_float = float_nodes(model)
+    with TemporaryDirectory(prefix="edgepain-") as scratch, quiet():
         fp32 = Path(scratch, "fp32.onnx")
         convolutions = Path(scratch, "convolutions.onnx")
         everything = Path(scratch, "everything.onnx")
@@ -49,7 +49,7 @@ def quantize(model: onnx.ModelProto, windows: npt.NDArray[np.float32]) -> onnx.M
         quantize_static(
             fp32,
             convolutions,
-            _Windows(windows),
+            CalibrationWindows(windows),
             quant_format=QuantFormat.QDQ,
             op_types_to_quantize=["Conv"],
             activation_type=QuantType.QUInt8,
@@ -100,7 +100,7 @@ def quantized_weights(quantized: onnx.ModelProto) -> dict[str, onnx.TensorProto]
     }
 
 
-def _float_nodes(model: onnx.ModelProto) -> list[str]:
+def float_nodes(model: onnx.ModelProto) -> list[str]:
     """Names of the layers that stay in float: first convolutions, the attention score, the last layer."""
     shapes = {t.name: tuple(t.dims) for t in model.graph.initializer}
     return [
@@ -112,17 +112,20 @@ def _float_nodes(model: onnx.ModelProto) -> list[str]:
     ]
 
 
-class _Windows(CalibrationDataReader):  # type: ignore[misc]
+class CalibrationWindows(CalibrationDataReader):  # type: ignore[misc]
+    """Windows [N, M, S], one by one, as ONNX Runtime's calibration asks for them."""
+
     def __init__(self, windows: npt.NDArray[np.float32]) -> None:
         self._next = iter(windows)
 
     def get_next(self) -> dict[str, npt.NDArray[np.float32]] | None:
+        """The next window by input name, None after the last."""
         window = next(self._next, None)
         return None if window is None else {INPUT_NAME: window[None]}
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Keep back the quantizer's chatter, and its advice to preprocess: the traced graph is folded already."""
     logger = logging.getLogger()
     level = logger.level
