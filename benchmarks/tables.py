@@ -45,11 +45,12 @@ def _machine(machine: Machine) -> str:
     )
 
 
+def _table(title: str) -> Table:
+    return Table(title=title, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+
+
 def _operations_table(report: Report) -> Table:
-    table = Table(
-        title="Operations for one window (millions; FLOPs = 2 × multiply-adds; fvcore: multiply-adds)",
-        box=box.SIMPLE_HEAD,
-    )
+    table = _table("Millions of operations a window: FLOPs = 2 × multiply-adds, fvcore counts multiply-adds")
     for heading in ("sub-network", "fusion"):
         table.add_column(heading)
     for heading in ("multiply-adds", "FLOPs", "fvcore", "paper MFLOPS"):
@@ -96,7 +97,7 @@ def _share(count: flops.Count) -> str:
 
 
 def _latency_table(report: Report) -> Table:
-    table = Table(title=f"One window at a time, {report.threads} thread, model only", box=box.SIMPLE_HEAD)
+    table = _table(f"One window at a time, {report.threads} thread, model only")
     table.add_column("engine")
     for heading in ("p50 ms", "p90 ms", "p99 ms", "× torch", "× fp32"):
         table.add_column(heading, justify="right")
@@ -115,9 +116,7 @@ def _latency_table(report: Report) -> Table:
 
 
 def _cost_table(report: Report) -> Table:
-    table = Table(
-        title=f"Cost (MB = 10⁶ bytes) and answers to {report.golden_windows} golden windows", box=box.SIMPLE_HEAD
-    )
+    table = _table(f"Cost (MB = 10⁶ bytes) and answers to {report.golden_windows} golden windows")
     table.add_column("engine")
     for heading in ("import ms", "load ms", "first ms", "peak MB", "file MB", "accuracy", "changed"):
         table.add_column(heading, justify="right")

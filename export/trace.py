@@ -19,6 +19,7 @@ from edgepain.export.rewrite import LeanNetwork
 from edgepain.train.models import CrossModTransformer
 
 OPSET = 18
+TRIED_TORCH = "2.13"
 # No tensor of this network is larger: everything that depends on weights alone is computed here, not at load.
 FOLD_LIMIT_ELEMENTS = 1 << 24
 
@@ -53,7 +54,7 @@ def trace(network: CrossModTransformer) -> onnx.ModelProto:
     if found != wanted:
         raise VerificationError(
             f"torch {torch.__version__} traced {wanted} LSTM layers to {found} LSTM operators; "
-            "export with the torch version that the project pins"
+            f"install torch {TRIED_TORCH} or newer"
         )
     return model
 

@@ -75,7 +75,7 @@ def command(
     Example:
       edgepain export runs/first --target cpu --precision int8 --out bundles/first
     """
-    for module in ("torch", "onnx", "onnxscript", "safetensors"):
+    for module in ("torch", "sklearn", "safetensors", "onnx", "onnx_ir", "onnxscript"):
         if importlib.util.find_spec(module) is None:
             raise MissingExtraError(module, "export")
 
