@@ -41,6 +41,7 @@ class Evaluation(msgspec.Struct, frozen=True):
 class Comparison(msgspec.Struct, frozen=True):
     """Live decisions of one recording beside the offline answers to the same windows.
 
+    windows: those that lie wholly in the recording (after its end, live use waits in vain for samples).
     compared: windows that both judged. only_live, only_offline: windows that only one judged.
     live: scores of the live decisions on labelled windows, None where there is no such window.
     """
@@ -67,6 +68,11 @@ class _Live:
     probabilities: npt.NDArray[np.float64]
     judged: npt.NDArray[np.bool_]
 
+    def starting_by(self, last_s: float) -> _Live:
+        """Without the windows that start later."""
+        kept = self.starts_s <= last_s
+        return _Live(self.starts_s[kept], self.probabilities[kept], self.judged[kept])
+
 
 def evaluate(bundle: Bundle, engine: Engine, dataset: Dataset, subjects: Sequence[str]) -> Evaluation:
     """Answers of the engine on the labelled windows of these subjects, scaled causally as live.
@@ -92,8 +98,13 @@ def compare_live(bundle: Bundle, engine: Engine, dataset: Dataset, subject: str,
     this bundle.
     """
     _require_classes(bundle, dataset)
-    live = _read_decisions(decisions, bundle.manifest.labels)
-    table = _cut(bundle, _AtStarts(dataset, subject, live.starts_s, bundle.manifest.window.seconds), [subject])
+    recording = _only_recording(dataset, subject)
+    modalities, seconds = bundle.manifest.network.modalities, bundle.manifest.window.seconds
+    end_s = min((float(s.times_s[-1]) for m, s in recording.signals.items() if m in modalities), default=0.0)
+    live = _read_decisions(decisions, bundle.manifest.labels).starting_by(end_s - seconds)
+    if not live.starts_s.size:
+        raise DataError(f"{decisions} holds no decision on a window of {subject}; write it with: edgepain run --json")
+    table = _cut(bundle, _AtStarts(dataset, recording, live.starts_s, seconds), [subject])
     x, usable = table.scaled("causal")
     offline = np.zeros_like(live.probabilities)
     offline[usable] = softmax(engine.predict(x[usable]))
@@ -152,9 +163,16 @@ def _read_decisions(path: Path, labels: Sequence[str]) -> _Live:
         starts_s.append(decision.start_s)
         judged.append(named is not None)
         probabilities.append([named[label] for label in labels] if named else [0.0] * len(labels))
-    if not starts_s:
-        raise DataError(f"{path} holds no decision; write it with: edgepain run --json")
-    return _Live(np.array(starts_s), np.array(probabilities), np.array(judged))
+    return _Live(np.array(starts_s), np.array(probabilities), np.array(judged, np.bool_))
+
+
+def _only_recording(dataset: Dataset, subject: str) -> Recording:
+    if subject not in dataset.subjects():
+        raise ConfigError(f"the dataset has no subject {subject!r}")
+    recordings = list(dataset.recordings(subject))
+    if len(recordings) != 1:
+        raise DataError(f"{subject} has {len(recordings)} recordings; live decisions are compared with one")
+    return recordings[0]
 
 
 class _Typed(msgspec.Struct):
@@ -162,39 +180,34 @@ class _Typed(msgspec.Struct):
 
 
 class _AtStarts(Dataset):
-    """One subject of another dataset, with one event for each window that a live session judged."""
+    """One recording of another dataset, with one event for each window of a live session."""
 
     name: ClassVar[str] = "live windows"
     ordered: ClassVar[bool] = True
 
-    def __init__(self, dataset: Dataset, subject: str, starts_s: npt.NDArray[np.float64], seconds: float) -> None:
+    def __init__(self, dataset: Dataset, played: Recording, starts_s: npt.NDArray[np.float64], seconds: float) -> None:
         super().__init__()
-        if subject not in dataset.subjects():
-            raise ConfigError(f"the dataset has no subject {subject!r}")
         self.labels, self.modalities, self.holdouts = dataset.labels, dataset.modalities, {}
         self.placement = Placement(max_per_event=1)
-        self._dataset, self._subject, self._starts_s, self._seconds = dataset, subject, starts_s, seconds
+        self._played, self._starts_s, self._seconds = played, starts_s, seconds
 
     def subjects(self) -> tuple[str, ...]:
         """The one subject."""
-        return (self._subject,)
+        return (self._played.subject,)
 
     def recordings(self, subject: str) -> Iterator[Recording]:
         """The one recording; a window has the label of the event that it lies in wholly."""
-        recordings = list(self._dataset.recordings(subject))
-        if len(recordings) != 1:
-            raise DataError(f"{subject} has {len(recordings)} recordings; live decisions are compared with one")
-        recording = recordings[0]
+        played = self._played
         events = tuple(
             Event(
                 "window",
-                _label_of(recording.events, start_s, start_s + self._seconds),
+                _label_of(played.events, start_s, start_s + self._seconds),
                 start_s,
                 start_s + self._seconds,
             )
             for start_s in self._starts_s.tolist()
         )
-        yield Recording(recording.subject, recording.name, recording.signals, events)
+        yield Recording(played.subject, played.name, played.signals, events)
 
 
 def _label_of(events: Sequence[Event], start_s: float, end_s: float) -> int:

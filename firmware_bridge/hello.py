@@ -21,7 +21,8 @@ from edgepain.signal import DeviceInfo, Modality, StreamInfo
 
 MISSING_I2 = -32768
 
-_Text = Annotated[str, msgspec.Meta(max_length=32)]
+# No control characters: these texts are shown on terminals.
+_Text = Annotated[str, msgspec.Meta(max_length=32, pattern=r"\A[^\x00-\x1f\x7f-\x9f]*\Z")]
 _Coefficient = Annotated[float, msgspec.Meta(ge=-1e12, le=1e12)]
 
 

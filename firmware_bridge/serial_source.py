@@ -125,8 +125,8 @@ class SerialSource:
             else:
                 data = b""
             data += port.read(waiting)
-        except _GONE as error:
-            self._lost(error)
+        except _GONE:
+            self._lost()
             return
         now_s = time.monotonic()
         if data:
@@ -193,7 +193,7 @@ class SerialSource:
             self._recorder.write(now_s, b"")
         self._change(LinkState.CONNECTED, now_s, detail)
 
-    def _lost(self, error: Exception) -> None:
+    def _lost(self) -> None:
         now_s = time.monotonic()
         self._release_port()
         self._decoder.reset()
@@ -201,7 +201,7 @@ class SerialSource:
         self._lost_s = now_s
         self._retry_s = FIRST_RETRY_S
         self._next_retry_s = now_s + FIRST_RETRY_S
-        self._change(LinkState.LOST, now_s, f"{self._name} went away: {error}")
+        self._change(LinkState.LOST, now_s, f"{self._name} went away: unplugged, or switched off")
 
     def _retry(self, deadline_s: float) -> None:
         until_s = min(deadline_s, self._next_retry_s)

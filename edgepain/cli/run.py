@@ -22,7 +22,11 @@ import click
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line on standard output, nothing else.")
 @click.option("--record", type=click.Path(path_type=Path), help="Write all that comes over the wire to this new file.")
 @click.option("--duration", type=click.FloatRange(0, min_open=True), help="End after this many seconds.")
-@click.option("--give-up", type=click.FloatRange(0, min_open=True), help="End when no sample came for so many seconds.")
+@click.option(
+    "--give-up",
+    type=click.FloatRange(0, min_open=True),
+    help="End when no sample came for so many seconds. Default: never; 10 s for the first one.",
+)
 def command(
     port: str,
     model: Path | None,
@@ -58,7 +62,7 @@ def command(
     engine = open_engine(bundle, precision)  # type: ignore[arg-type]
     decider = Decider(bundle, engine, hop_s=hop, calibration_s=calibration)
     source = SerialSource(port, baud=baud, record_to=record, reconnect_s=give_up)
-    limits = Limits(duration_s=duration, silence_s=give_up)
+    limits = Limits(duration) if give_up is None else Limits(duration, give_up, give_up)
     _end_politely_on_sigterm()
     if as_json:
         lines = JsonLines(sys.stdout)

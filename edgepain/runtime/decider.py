@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -51,7 +52,8 @@ class Decider:
         manifest = bundle.manifest
         causal = manifest.causal_spec
         if calibration_s is not None:
-            causal = CausalSpec(calibration_s, max(causal.horizon_s, calibration_s))
+            # Twice as long: a gap in the last minutes must not put an end to the calibration reached.
+            causal = CausalSpec(calibration_s, max(causal.horizon_s, 2 * calibration_s))
         if not 0 < hop_s <= 3600 or not 0 <= causal.min_history_s <= 86400:
             raise ConfigError("hop must be in (0, 3600] seconds and calibration in [0, 86400] seconds")
         self.hop_s = hop_s
@@ -62,10 +64,15 @@ class Decider:
         self._cutter = WindowCutter(manifest.network.modalities, manifest.window_spec, causal)
         self._index = 0
         self._frontier_s = float("-inf")
-        self._arrivals: dict[Modality, deque[tuple[float, float]]] = {m: deque() for m in self._cutter.modalities}
+        self._arrivals: dict[Modality, deque[tuple[float, float]]] = {m: deque() for m in self.modalities}
         self._flagged: deque[_Flagged] = deque()
         self._frames_lost = 0
         self._frames_lost_told = 0
+
+    @property
+    def modalities(self) -> tuple[Modality, ...]:
+        """The signals that decisions rest on."""
+        return self._cutter.modalities
 
     @property
     def next_end_s(self) -> float:
@@ -81,7 +88,7 @@ class Decider:
 
         Samples with the electrode off are no samples of the skin: they leave a gap.
         """
-        if samples.times_s.size == 0 or samples.modality not in self._cutter.modalities:
+        if samples.times_s.size == 0 or samples.modality not in self.modalities:
             return 0
         first_s, last_s = float(samples.times_s[0]), float(samples.times_s[-1])
         self._flagged.extend(
@@ -119,7 +126,7 @@ class Decider:
         return self._finish(window, label, named, None, "", inference_ms)
 
     def _refusal(self, window: Window) -> tuple[Abstention, str] | None:
-        """Why this window cannot be judged, the gravest reason first."""
+        """The first reason why this window cannot be judged; None where it can."""
         for modality, quality in zip(window.modalities, window.quality, strict=True):
             if quality.code is QualityCode.GAPS:
                 if "lead_off" in self._flags(window, modality):
@@ -133,8 +140,8 @@ class Decider:
             if quality.code is QualityCode.FLAT:
                 return Abstention.FLAT, f"{modality}: the signal does not move"
         history_s = min(self._cutter.history_seconds(stats) for stats in window.history)
-        if history_s < self.calibration_s - 1e-6:
-            return Abstention.CALIBRATING, f"{history_s:.0f} of {self.calibration_s:.0f} s at rest"
+        if history_s == 0 or history_s < self.calibration_s:
+            return Abstention.CALIBRATING, f"{math.floor(history_s)} of {self.calibration_s:g} s at rest"
         for modality, stats in zip(window.modalities, window.history, strict=True):
             if not stats.usable:
                 return Abstention.FLAT, f"{modality}: nothing but a flat signal so far"

@@ -5,14 +5,14 @@ from __future__ import annotations
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
-from dataclasses import dataclass
+from contextlib import closing
+from dataclasses import astuple, dataclass
 from typing import Protocol
 
 import msgspec
 import numpy as np
 
-from edgepain.errors import PortError
+from edgepain.errors import ConfigError, PortError
 from edgepain.runtime.decider import Decider
 from edgepain.runtime.decision import Decision
 from edgepain.signal import DeviceInfo, LinkChange, LinkState, LinkStats, Samples, Source
@@ -71,15 +71,22 @@ class Sink(Protocol):
 class Limits:
     """When a session ends by itself. None: never.
 
-    duration_s: after so much time. introduction_s: when no device has introduced itself by then.
-    silence_s: when no sample has come for so long. patience_s: how long a window is waited for once no
-    sample comes any more; then it is given up as 'no data', and from then on one each hop.
+    duration_s: after so much time. introduction_s: when no device has introduced itself and sent a sample by
+    then. silence_s: when no further sample has come for so long. patience_s: how long a window is waited for
+    once no sample comes any more; then it is given up as 'no data', and from then on one each hop.
+
+    Raises ConfigError for what is no time above 0.
     """
 
     duration_s: float | None = None
     introduction_s: float | None = 10.0
     silence_s: float | None = None
     patience_s: float = 3.0
+
+    def __post_init__(self) -> None:
+        for limit_s in astuple(self):
+            if limit_s is not None and not limit_s > 0:
+                raise ConfigError(f"a limit of a session must be a time above 0 s, got {limit_s}")
 
 
 class Session:
@@ -91,33 +98,30 @@ class Session:
         self._sinks = sinks
         self._limits = limits or Limits()
         self._begin_s = self._last_sample_s = time.monotonic()
-        self._introduced = False
+        self._introduced = self._sampled = False
         self._out_of_order = 0
         self._labels: Counter[str] = Counter()
         self._abstentions: Counter[str] = Counter()
         self._latencies_ms: deque[float] = deque(maxlen=KEPT_LATENCIES)
         self._inferences_ms: deque[float] = deque(maxlen=KEPT_LATENCIES)
-        self._given_up_s = 0.0
-        self._link_detail = ""
+        self._next_give_up_s = 0.0
+        self._link_detail = "no link"
 
     def run(self, stop: Callable[[], bool] = lambda: False) -> Summary:
         """Returns the summary, which every sink was told too, also where this raises.
 
-        Raises PortError where the device never introduced itself, stopped sending, or its port stayed away;
+        Raises PortError where no device introduced itself and sent samples, where it stopped, or its port stayed away;
         BundleMismatchError where it does not fit the bundle.
         """
-        ended = "an error"
-        with ExitStack() as at_exit:
-            at_exit.callback(self._source.close)
-            at_exit.callback(lambda: self._tell_summary(ended))
+        with closing(self._source):
             try:
                 ended = self._loop(stop)
             except KeyboardInterrupt:
                 ended = "interrupted"
             except Exception as error:
-                ended = str(error)
+                self._tell_summary(str(error))
                 raise
-        return self._summary(ended)
+            return self._tell_summary(ended)
 
     def _loop(self, stop: Callable[[], bool]) -> str:
         while not stop():
@@ -138,7 +142,10 @@ class Session:
         return "stopped"
 
     def _samples(self, samples: Samples) -> None:
-        self._last_sample_s = time.monotonic()
+        if samples.modality in self._decider.modalities:
+            self._sampled = True
+            self._last_sample_s = time.monotonic()
+            self._next_give_up_s = self._last_sample_s + self._limits.patience_s
         self._out_of_order += self._decider.push(samples)
         self._decider.note_frames_lost(self._source.stats().frames_lost)
         for decision in self._decider.decisions():
@@ -155,23 +162,25 @@ class Session:
         """What silence means: a window given up each hop, and after a while the end."""
         silent_s = now_s - self._last_sample_s
         limits = self._limits
-        if not self._introduced:
-            if limits.introduction_s is not None and now_s - self._begin_s >= limits.introduction_s:
-                raise PortError(self._nobody())
+        if not self._sampled:
+            if limits.introduction_s is not None and silent_s >= limits.introduction_s:
+                raise PortError(self._why_no_sample())
             return
         if limits.silence_s is not None and silent_s >= limits.silence_s:
             raise PortError(
                 f"no sample for {silent_s:.0f} s ({self._link_detail}); check the sensor's battery and cable, then "
                 "start again"
             )
-        if silent_s >= limits.patience_s and now_s - self._given_up_s >= self._decider.hop_s:
-            self._given_up_s = now_s
+        while now_s >= self._next_give_up_s:
+            self._next_give_up_s += self._decider.hop_s
             self._tell(self._decider.give_up_window(f"no sample for {silent_s:.0f} s ({self._link_detail})"))
 
-    def _nobody(self) -> str:
+    def _why_no_sample(self) -> str:
         stats = self._source.stats()
+        if self._introduced:
+            return "the device introduced itself but sends no sample; start the measurement on it, or restart it"
         if not stats.bytes_read:
-            return "nothing arrives on the port; check that the device is on and is connected to this port"
+            return f"nothing arrives ({self._link_detail}); check that the device is on and is connected to this port"
         return (
             f"{stats.bytes_read} bytes arrived, {stats.frames} sound frames among them, but no device introduced "
             "itself; check the baud rate and that the device speaks edgeframe"
@@ -189,10 +198,11 @@ class Session:
         for sink in self._sinks:
             sink.decision(decision)
 
-    def _tell_summary(self, ended: str) -> None:
+    def _tell_summary(self, ended: str) -> Summary:
         summary = self._summary(ended)
         for sink in self._sinks:
             sink.summary(summary)
+        return summary
 
     def _summary(self, ended: str) -> Summary:
         stats: LinkStats = self._source.stats()

@@ -25,7 +25,6 @@ class TerminalView:
         self._device = "waiting for the device to introduce itself"
         self._link = Text("no link yet")
         self._last: Decision | None = None
-        self._recent: list[str] = []
         self._counts: dict[str, int] = {}
         self._lost = 0
         self._live = Live(console=console, refresh_per_second=4, transient=True) if console.is_terminal else None
@@ -54,7 +53,7 @@ class TerminalView:
         """Show the newest decision."""
         self._last = decision
         self._lost += decision.frames_lost
-        kind = decision.label or f"abstained, {decision.abstain}"
+        kind = decision.label or f"no decision ({decision.abstain})"
         self._counts[kind] = self._counts.get(kind, 0) + 1
         self._line(_in_words(decision))
 
@@ -68,7 +67,7 @@ class TerminalView:
         if self._live:
             self._live.update(self._panel())
         else:
-            self._console.print(text, highlight=False, soft_wrap=True)
+            self._console.print(Text(text), soft_wrap=True)
 
     def _panel(self) -> RenderableType:
         rows: list[RenderableType] = [Text(self._device), self._link]
@@ -76,7 +75,9 @@ class TerminalView:
             rows += [Text(), _signals_table(self._last), Text(), *_verdict(self._last)]
         counts = ", ".join(f"{count} {kind}" for kind, count in self._counts.items()) or "none yet"
         rows += [Text(), Text(f"so far: {counts}; {self._lost} frames lost", style="dim")]
-        return Panel(Group(*rows), title=self._title, subtitle="Ctrl-C ends the session")
+        # Narrower than the terminal: the echo of Ctrl-C must not wrap, or a line of the panel stays behind.
+        width = self._console.width - len("^C")
+        return Panel(Group(*rows), title=Text(self._title), subtitle="Ctrl-C ends the session", width=width)
 
 
 def _bar(share: float) -> str:
@@ -134,9 +135,9 @@ def _summary_table(summary: Summary) -> Table:
     table.add_column()
     labels = ", ".join(f"{count} {label}" for label, count in sorted(summary.labels.items()))
     abstained = ", ".join(f"{count} {why}" for why, count in sorted(summary.abstentions.items()))
-    table.add_row("ended by", summary.ended)
+    table.add_row("ended by", Text(summary.ended))
     table.add_row("length", f"{summary.seconds:.1f} s")
-    table.add_row("decisions", f"{summary.decisions}" + (f" ({labels})" if labels else ""))
+    table.add_row("decisions", Text(f"{summary.decisions}" + (f" ({labels})" if labels else "")))
     table.add_row("abstentions", f"{sum(summary.abstentions.values())}" + (f" ({abstained})" if abstained else ""))
     table.add_row(
         "wire",
