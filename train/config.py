@@ -57,6 +57,12 @@ class TrainConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     min_history_s: Annotated[float, Meta(ge=0, le=3600)] = 60.0
     horizon_s: Annotated[float, Meta(gt=0, le=86400)] = 1800.0
 
+    def __post_init__(self) -> None:
+        if not 0 < self.window.seconds < 3600 or not 2 <= self.window.steps <= 10_000:
+            raise ValueError("window must have 0 < seconds < 3600 and 2 to 10000 steps")
+        if self.min_history_s > self.horizon_s:
+            raise ValueError(f"min_history_s {self.min_history_s:g} is more than horizon_s {self.horizon_s:g}")
+
     @property
     def window_spec(self) -> WindowSpec:
         """The window as the signal room takes it."""
@@ -86,17 +92,25 @@ class RunConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     seed: int
     train: TrainConfig
 
+    def __post_init__(self) -> None:
+        if len(self.modalities) != 2 or len(set(self.modalities)) != 2:
+            raise ValueError("modalities must be two different ones")
+
 
 def load_config(name: str | Path) -> TrainConfig:
     """Read a configuration: one of SHIPPED, or the path of a TOML file.
 
-    Raises ConfigError where there is no such file or a field is missing, unknown or out of range.
+    Raises ConfigError where the file cannot be read, or a field is missing, unknown or out of range.
     """
     shipped = importlib.resources.files("edgepain.train.configs")
     path = shipped / f"{name}.toml" if str(name) in SHIPPED else Path(name)
-    if not path.is_file():
-        raise ConfigError(f"there is no configuration {name}; use paper, quick, demo, or the path of a TOML file")
     try:
-        return msgspec.convert(tomllib.loads(path.read_text(encoding="utf-8")), TrainConfig)
-    except (tomllib.TOMLDecodeError, msgspec.ValidationError, UnicodeDecodeError) as error:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError, ValueError) as error:
+        raise ConfigError(
+            f"configuration {name} cannot be read ({error}); use {', '.join(SHIPPED)}, or the path of a TOML file"
+        ) from error
+    try:
+        return msgspec.convert(tomllib.loads(text), TrainConfig)
+    except (tomllib.TOMLDecodeError, msgspec.ValidationError) as error:
         raise ConfigError(f"configuration {name}: {error}; compare it with the shipped paper.toml") from error

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import torch
@@ -15,7 +16,7 @@ BATCH = 256
 
 
 def frozen_features(folder: Path, name: str, block: nn.Module, inputs: tuple[Tensor, ...], index: int) -> Tensor:
-    """What the frozen block gives for inputs [N, …], as one tensor [N, …] mapped from `folder`.
+    """What the frozen block gives for inputs [N, …], as one float32 tensor [N, …] mapped from `folder`.
 
     index: 0 for the tokens, 1 for the feature that the block returns. The file name carries a hash of
     weights and inputs, so features of other weights or windows are never taken for these.
@@ -26,21 +27,20 @@ def frozen_features(folder: Path, name: str, block: nn.Module, inputs: tuple[Ten
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{name}.{digest.hexdigest()[:16]}.npy"
     if not path.is_file():
-        write_atomically(path, lambda temporary: _compute(temporary, block.eval(), inputs, index))
+        write_atomically(path, lambda file: _compute(file, block.eval(), inputs, index))
     return torch.from_numpy(np.load(path, mmap_mode="c"))
 
 
-def _compute(path: Path, block: nn.Module, inputs: tuple[Tensor, ...], index: int) -> None:
+def _compute(file: BinaryIO, block: nn.Module, inputs: tuple[Tensor, ...], index: int) -> None:
+    """Written batch by batch: a full disk is an error here, where a memory-mapped file would kill the process."""
     count = len(inputs[0])
-    mapped = None
     with torch.inference_mode():
         for begin in range(0, count, BATCH):
-            features = block(*(x[begin : begin + BATCH] for x in inputs))[index].numpy()
-            if mapped is None:
-                mapped = np.lib.format.open_memmap(path, "w+", np.float32, (count, *features.shape[1:]))
-            mapped[begin : begin + BATCH] = features
-    assert mapped is not None
-    mapped.flush()
+            features = np.ascontiguousarray(block(*(x[begin : begin + BATCH] for x in inputs))[index].numpy())
+            if begin == 0:
+                header = np.lib.format.header_data_from_array_1_0(features)
+                np.lib.format.write_array_header_1_0(file, {**header, "shape": (count, *features.shape[1:])})
+            file.write(features.data)
 
 
 def _weights_hash(model: nn.Module) -> str:

@@ -2,24 +2,47 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
+
+from edgepain.errors import CheckpointError
 
 
-def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
-    """Let `write` fill a temporary file beside `path`, sync it, and move it into place."""
+def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
+    """Let `write` fill a temporary file beside `path`, sync it, and move it into place.
+
+    Raises CheckpointError where the disk is full or the folder cannot be written; `path` is then as before.
+    """
     temporary = path.with_name(f".{path.name}.partial")
-    write(temporary)
-    with temporary.open("rb+") as file:
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
+    try:
+        with temporary.open("wb") as file:
+            write(file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except OSError as error:
+        reason = error.strerror or error
+        raise CheckpointError(f"{path} cannot be written ({reason}); make room or check the folder's rights") from error
 
 
 def write_text_atomically(path: Path, text: str) -> None:
     """`write_atomically` for text."""
-    write_atomically(path, lambda temporary: _write_text(temporary, text))
+    write_atomically(path, lambda file: file.write(text.encode()))
 
 
-def _write_text(path: Path, text: str) -> None:
-    path.write_text(text, encoding="utf-8")
+@contextmanager
+def only_one_process(folder: Path) -> Iterator[None]:
+    """Keep other processes out of this block for the same folder; a kill releases it.
+
+    Raises CheckpointError where another process is in it.
+    """
+    with (folder / ".lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise CheckpointError(f"{folder} is being trained by another process; wait for it or stop it") from None
+        yield

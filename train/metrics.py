@@ -1,4 +1,4 @@
-"""How well predictions match labels. All figures are scikit-learn's; none is computed by own formula."""
+"""How well predictions match labels, by scikit-learn's definitions."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from sklearn import metrics
 class Scores(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Shares between 0 and 1. For 3 classes, sensitivity, specificity, precision and F1 are macro means.
 
+    Means over classes leave out a class that no label has; a share of nothing is 0.
     auc is None where a class is missing among the labels. subject_accuracy_sd: standard deviation
     (n − 1) of the accuracies of single subjects, None for one subject.
     """
@@ -34,21 +35,21 @@ def score(
     """Scores of probabilities [N, K] against labels [N] of subjects [N]; class 1 is positive for K = 2."""
     classes = probabilities.shape[1]
     predicted = probabilities.argmax(axis=1)
-    average = "binary" if classes == 2 else "macro"
-    common = {"average": average, "zero_division": 0.0}
+    present = np.unique(labels)
+    common: dict[str, Any] = {"zero_division": 0.0}
+    common |= {"average": "binary"} if classes == 2 else {"average": "macro", "labels": present}
     if classes == 2:
         specificity = metrics.recall_score(labels, predicted, pos_label=0, zero_division=0.0)
     else:
         one_vs_rest = [
-            metrics.recall_score(labels == k, predicted == k, pos_label=False, zero_division=0.0)
-            for k in range(classes)
+            metrics.recall_score(labels == k, predicted == k, pos_label=False, zero_division=0.0) for k in present
         ]
         specificity = np.mean(one_vs_rest)
     by_subject = [float(np.mean(predicted[subjects == s] == labels[subjects == s])) for s in np.unique(subjects)]
     return Scores(
         windows=int(labels.size),
         accuracy=float(metrics.accuracy_score(labels, predicted)),
-        balanced_accuracy=float(np.mean([np.mean(predicted[labels == k] == k) for k in np.unique(labels)])),
+        balanced_accuracy=float(np.mean([np.mean(predicted[labels == k] == k) for k in present])),
         sensitivity=float(metrics.recall_score(labels, predicted, **common)),
         specificity=float(specificity),
         precision=float(metrics.precision_score(labels, predicted, **common)),

@@ -10,34 +10,37 @@ results.json       scores of every stage on held-out subjects, under both scalin
 
 from __future__ import annotations
 
-import platform
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Annotated, TypeAlias, TypeVar
 
 import msgspec
 import numpy as np
-import torch
+import numpy.typing as npt
+from msgspec import Meta
 
 from edgepain.bundle import ModalitySpec, NetworkSpec, TrainingFacts
-from edgepain.errors import CheckpointError, ConfigError, DataError
+from edgepain.errors import CheckpointError, DataError
 from edgepain.signal import CausalSpec, Modality, WindowSpec
-from edgepain.train.config import RunConfig, Scaling, TrainConfig
-from edgepain.train.datasets.base import Dataset, Problem, open_dataset
-from edgepain.train.files import write_atomically, write_text_atomically
+from edgepain.train.config import RunConfig, Scaling
+from edgepain.train.files import only_one_process, write_text_atomically
 from edgepain.train.metrics import Scores, score
 from edgepain.train.models import CrossModTransformer
-from edgepain.train.split import Split, hold_out
+from edgepain.train.split import Split
 from edgepain.train.staged import Progress, StagedProtocol, TrainedStages
-from edgepain.train.table_file import load_table, save_table
-from edgepain.train.windows import WindowTable, cut_table
+from edgepain.train.table_file import load_table
+from edgepain.train.windows import WindowTable
 
+TrainingWindows: TypeAlias = "tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]"
+Struct = TypeVar("Struct", bound=msgspec.Struct)
 SCALINGS: tuple[Scaling, ...] = ("subject", "causal")
-# What a run that was stopped before its configuration was written may have left behind.
-UNFINISHED = {"windows.npz", "environment.json", ".windows.npz.partial", ".environment.json.partial"}
+
+
+class _Environment(msgspec.Struct, frozen=True):
+    """The part of `environment.json` that is read again."""
+
+    threads: Annotated[int, Meta(ge=1)]
 
 
 class Result(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -58,7 +61,10 @@ class Results(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 @dataclass(frozen=True)
 class Run:
-    """A run folder and what it says. Made by `create_run` or `open_run`."""
+    """A run folder and what it says. Made by `create_run` or `open_run`.
+
+    Whatever reads the windows raises CheckpointError where their file is damaged or of another configuration.
+    """
 
     folder: Path
     config: RunConfig
@@ -96,6 +102,11 @@ class Run:
         return self.table.label_names
 
     @property
+    def threads(self) -> int:
+        """Processor threads that the run began with. Sums, and so the weights, differ with another count."""
+        return _read(self.folder / "environment.json", _Environment).threads
+
+    @property
     def synthetic(self) -> bool:
         """Whether the subjects are simulated."""
         return self._stored[1]
@@ -107,7 +118,17 @@ class Run:
 
     @cached_property
     def _stored(self) -> tuple[WindowTable, bool]:
-        return load_table(self.folder / "windows.npz")
+        path = self.folder / "windows.npz"
+        table, synthetic = load_table(path)
+        if (table.modalities, table.spec, table.causal) != (self.config.modalities, self.window, self.causal):
+            raise CheckpointError(
+                f"{path} was cut with other settings than config.json; train again in a new run folder"
+            )
+        return table, synthetic
+
+    @cached_property
+    def _training_windows(self) -> TrainingWindows:
+        return training_windows(self.table, self.split, self.scaling)
 
     @property
     def protocol(self) -> str:
@@ -115,24 +136,27 @@ class Run:
         split = self.split
         return (
             f"hold-out by subject ({self.config.holdout_rule}): {len(split.train)} subjects train, "
-            f"{len(split.held_out)} are held out; last epoch, nothing chosen on held-out subjects"
+            f"{len(split.held_out)} held out; last epoch, nothing chosen on held-out subjects"
         )
 
     def train(self, progress: Progress, keep_features: bool = False) -> TrainedStages:
         """Train what is not trained yet; see `StagedProtocol.train`."""
-        x, y = self._training_windows()
-        return self._stages().train(x, y, progress, keep_features)
+        with only_one_process(self.folder):
+            return self._stages().train(*self._training_windows, progress, keep_features)
 
     def trained(self) -> TrainedStages:
         """The trained stages. Raises CheckpointError where the training is not finished."""
-        return self._stages().load(*self._training_windows())
+        return self._stages().load(*self._training_windows)
 
     def network(self) -> CrossModTransformer:
         """The trained network in evaluation mode, scaled windows [B, M, S] to logits [B, K]."""
         return self.trained().network()
 
     def evaluate(self, stages: TrainedStages) -> Results:
-        """Score every stage on the held-out subjects under both scalings, and write results.json."""
+        """Score every stage on the held-out subjects and write results.json.
+
+        Both scalings have rows, but for one that can use no held-out window.
+        """
         held_out = self.part(self.split.held_out)
         rows = []
         for scaling in SCALINGS:
@@ -157,14 +181,13 @@ class Run:
     def training_facts(self) -> TrainingFacts:
         """Where the weights come from, for a bundle."""
         split = self.split
-        _, labels = self._training_windows()
         return TrainingFacts(
             dataset=self.config.dataset,
             task=" / ".join(self.labels),
             protocol=self.protocol,
             train_subjects=len(split.train),
             held_out_subjects=len(split.held_out),
-            train_windows=len(labels),
+            train_windows=len(self._training_windows[1]),
             config=self.config.train.name,
             seed=self.config.seed,
             synthetic=self.synthetic,
@@ -185,115 +208,35 @@ class Run:
     def _stages(self) -> StagedProtocol:
         return StagedProtocol(self.folder, self.spec, self.config.train, self.config.seed)
 
-    def _training_windows(self) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
-        table = self.part(self.split.train)
-        table.require_trainable(self.scaling)
-        x, usable = table.scaled(self.scaling)
-        return x[usable], table.labels[usable]
 
+def training_windows(table: WindowTable, split: Split, scaling: Scaling) -> TrainingWindows:
+    """All that training sees of a table: usable windows of training subjects, scaled, and their labels.
 
-@dataclass(frozen=True)
-class Plan:
-    """What a user asks for when starting a run."""
-
-    dataset: str
-    root: Path
-    options: dict[str, Any]
-    modalities: tuple[Modality, ...]
-    holdout: str
-    seed: int
-    train: TrainConfig
-
-
-def create_run(
-    folder: Path, plan: Plan, progress: Callable[[int, int], None] | None = None
-) -> tuple[Run, list[Problem]]:
-    """Read the dataset, cut its windows and lay the run folder out; nothing is trained yet.
-
-    Returns the run, and the files and subjects that could not be used. Raises ConfigError where the folder
-    is in use, DataError where the data cannot be trained on.
+    Raises DataError where a class is missing among them.
     """
-    if (folder / "config.json").exists():
-        raise ConfigError(
-            f"{folder} holds a run; go on with: edgepain train --resume {folder}, or choose another --out"
-        )
-    if folder.exists() and any(path.name not in UNFINISHED for path in folder.iterdir()):
-        raise ConfigError(f"{folder} is not empty and no run folder; choose another --out")
-    dataset = open_dataset(plan.dataset, plan.root, **plan.options)
-    modalities = plan.modalities or _first_two(dataset)
-    table = cut_table(
-        dataset, modalities, spec=plan.train.window_spec, causal=plan.train.causal_spec, progress=progress
-    )
-    problems = dataset.problems() + table.unscalable(plan.train.scaling)
-    _, usable = table.scaled(plan.train.scaling)
-    subjects = tuple(str(s) for s in np.unique(table.subjects[usable]))
-    split = hold_out(subjects, plan.holdout, dataset.holdouts, plan.seed)
-    config = RunConfig(
-        plan.dataset,
-        str(plan.root.resolve()),
-        plan.options,
-        modalities,
-        subjects,
-        split.held_out,
-        plan.holdout,
-        plan.seed,
-        plan.train,
-    )
-    folder.mkdir(parents=True, exist_ok=True)
-    run = Run(folder, config)
-    write_atomically(folder / "windows.npz", lambda path: save_table(path, table, dataset.synthetic))
-    run._training_windows()
-    write_text_atomically(folder / "environment.json", _json(environment()))
-    # The configuration is written last: a folder that has one is complete.
-    write_text_atomically(folder / "config.json", _json(config))
-    return run, problems
+    part = table.select(np.isin(table.subjects, split.train))
+    x, usable = part.scaled(scaling)
+    labels = part.labels[usable]
+    for index, name in enumerate(table.label_names):
+        if not np.any(labels == index):
+            raise DataError(f"no usable window of the training subjects has the class {name!r}; hold others out")
+    return x[usable], labels
 
 
 def open_run(folder: Path | str) -> Run:
     """Open a run folder. Raises CheckpointError where it is none or its configuration is damaged."""
     folder = Path(folder)
-    path = folder / "config.json"
-    if not path.is_file():
+    if not (folder / "config.json").is_file():
         raise CheckpointError(
             f"{folder} is no run folder (no config.json); start one with: edgepain train --out {folder}"
         )
+    return Run(folder, _read(folder / "config.json", RunConfig))
+
+
+def _read(path: Path, kind: type[Struct]) -> Struct:
     try:
-        config = msgspec.json.decode(path.read_bytes(), type=RunConfig)
-    except msgspec.DecodeError as error:
-        raise CheckpointError(f"{path} is damaged or of another version ({error}); train again") from error
-    return Run(folder, config)
-
-
-def read_results(run: Run) -> Results:
-    """The scores that `evaluate` wrote. Raises CheckpointError where the run has none."""
-    path = run.folder / "results.json"
-    try:
-        return msgspec.json.decode(path.read_bytes(), type=Results)
-    except (OSError, msgspec.DecodeError) as error:
-        raise CheckpointError(f"{path} cannot be read; finish it with: edgepain train --resume {run.folder}") from error
-
-
-def environment() -> dict[str, Any]:
-    """Versions and machine that numbers depend on."""
-    packages = ("edgepain", "numpy", "torch", "scikit-learn", "safetensors")
-    return {
-        "python": platform.python_version(),
-        "system": platform.platform(),
-        "machine": platform.machine(),
-        "threads": torch.get_num_threads(),
-        "packages": {name: version(name) for name in packages},
-    }
-
-
-def _first_two(dataset: Dataset) -> tuple[Modality, ...]:
-    preferred = (Modality.EDA, Modality.ECG, Modality.BVP)
-    offered = [m for m in preferred if m in dataset.modalities]
-    if len(offered) < 2:
-        raise ConfigError(
-            f"{dataset.name} under this root has {', '.join(dataset.modalities)}; name two with --modalities"
-        )
-    return tuple(offered[:2])
-
-
-def _json(value: object) -> str:
-    return msgspec.json.format(msgspec.json.encode(value), indent=2).decode() + "\n"
+        return msgspec.json.decode(path.read_bytes(), type=kind)
+    except (OSError, msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise CheckpointError(
+            f"{path} is missing, damaged or of another version ({error}); train again in a new run folder"
+        ) from error

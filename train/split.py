@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from sklearn.model_selection import GroupShuffleSplit
 
 from edgepain.errors import ConfigError, EdgepainError
+
+_NUMBER = re.compile(r"([0-9]{1,9})(%?)")
 
 
 class LeakError(EdgepainError):
@@ -32,16 +35,20 @@ class Split:
 def hold_out(subjects: Sequence[str], rule: str, official: Mapping[str, Sequence[str]], seed: int) -> Split:
     """Hold subjects out by `rule`: a share (`20%`) or number drawn by seed, the name of an official list, or ids.
 
-    Ids are separated by commas. An official list may name subjects that are not on disk; an id may not.
+    Ids are separated by commas; a lone number counts subjects, so an id that is one needs a comma (`7,`). An
+    official list may name subjects that are not on disk; an id may not. Raises ConfigError where this cannot be.
     """
     if len(subjects) < 2:
         raise ConfigError(
             f"a subject-wise split needs at least two subjects, there is {len(subjects)}; add recordings of others"
         )
-    if rule.isdecimal():
-        return _drawn(subjects, int(rule), seed)
-    if rule.endswith("%") and rule[:-1].isdecimal():
-        return _drawn(subjects, max(1, round(len(subjects) * int(rule[:-1]) / 100)), seed)
+    if drawn := _NUMBER.fullmatch(rule):
+        number = int(drawn[1])
+        if drawn[2]:
+            if not 1 <= number <= 99:
+                raise ConfigError(f"cannot hold out {rule} of the subjects; choose 1% to 99%")
+            number = max(1, round(len(subjects) * number / 100))
+        return _drawn(subjects, number, seed)
     if rule in official:
         wanted = set(official[rule])
     else:

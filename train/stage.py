@@ -9,19 +9,20 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
-import json
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TypeVar
 
+import msgspec
 import safetensors.torch
 import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 from torch.nn import functional
 
-from edgepain.errors import CheckpointError
+from edgepain.errors import CheckpointError, ConfigError
 from edgepain.train.config import StageConfig
 from edgepain.train.files import write_atomically, write_text_atomically
 
@@ -82,8 +83,11 @@ def train_stage(
 ) -> Model:
     """Train `build()` on inputs (each [N, …]) and labels [N]; returns it in evaluation mode.
 
-    Starts from the checkpoint in `folder` if there is one. `build` is called after seeding.
-    Raises CheckpointError where the checkpoint belongs to another configuration.
+    Starts from the checkpoint in `folder` if there is one. `build` is called after seeding. `on_epoch` is told
+    of an epoch once it is on disk.
+
+    Raises CheckpointError where the checkpoint is damaged or belongs to another configuration, ConfigError
+    where the loss is no longer a number.
     """
     folder.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(stage.epoch_seed(-1))
@@ -137,6 +141,8 @@ def _train_epoch(
         optimizer.step()
         total_loss += loss.item() * len(rows)
         correct += int((logits.argmax(dim=1) == labels[rows]).sum())
+    if not math.isfinite(total_loss):
+        raise ConfigError(f"stage {stage.name}: the loss is {total_loss} in epoch {epoch + 1}; lower its learning_rate")
     return EpochMetrics(epoch, learning_rate, total_loss / len(labels), correct / len(labels))
 
 
@@ -149,22 +155,27 @@ def _save(
     metadata = {
         "stage": stage.name,
         "fingerprint": stage.fingerprint,
-        "history": json.dumps([asdict(metrics) for metrics in history]),
+        "history": msgspec.json.encode(history).decode(),
     }
-    write_atomically(folder / CHECKPOINT, lambda path: safetensors.torch.save_file(tensors, path, metadata=metadata))
+    # The table goes first: a kill between the two is made good by the next epoch, the other way round never.
+    write_text_atomically(folder / "epochs.csv", _as_csv(history))
+    write_atomically(folder / CHECKPOINT, lambda file: file.write(safetensors.torch.save(tensors, metadata)))
+
+
+def _as_csv(history: list[EpochMetrics]) -> str:
     table = io.StringIO()
     writer = csv.DictWriter(table, list(asdict(history[0])))
     writer.writeheader()
     writer.writerows(asdict(metrics) for metrics in history)
-    write_text_atomically(folder / "epochs.csv", table.getvalue())
+    return table.getvalue()
 
 
 def _read_history(path: Path, stage: Stage) -> list[EpochMetrics]:
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
-        history = [EpochMetrics(**row) for row in json.loads(metadata.get("history", ""))]
-    except (SafetensorError, OSError, ValueError, TypeError) as error:
+        history = msgspec.json.decode(metadata.get("history", ""), type=list[EpochMetrics])
+    except (SafetensorError, OSError, msgspec.DecodeError) as error:
         raise CheckpointError(f"{path} is damaged ({error}); delete it to train this stage again") from error
     if metadata.get("fingerprint") != stage.fingerprint or metadata.get("stage") != stage.name:
         raise CheckpointError(

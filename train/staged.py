@@ -96,7 +96,17 @@ class StagedProtocol:
         Raises CheckpointError where a checkpoint in the folder is damaged or of other settings or data.
         """
         stages = self._stages(x, y)
-        x_NMS, labels = torch.from_numpy(x), torch.from_numpy(y)
+        if all(epochs_done(s, self._stage_folder(s)) == s.config.epochs for s in stages.values()):
+            trained = self.load(x, y)
+        else:
+            trained = self._train_all(stages, torch.from_numpy(x), torch.from_numpy(y), progress)
+        if not keep_features:
+            shutil.rmtree(self._features, ignore_errors=True)
+        return trained
+
+    def _train_all(
+        self, stages: Mapping[str, Stage], x_NMS: Tensor, labels: Tensor, progress: Progress
+    ) -> TrainedStages:
         blocks: dict[str, Headed] = {}
         embeddings = []
         for index, m in enumerate(self.spec.modalities):
@@ -110,8 +120,6 @@ class StagedProtocol:
             pick = 1 if self.spec.fusion == "pooled" else 0
             embeddings.append(frozen_features(self._features, name, blocks[name].block, tokens, index=pick))
         fusion = self._train(stages[FINAL], self._fusion, tuple(embeddings), labels, progress)
-        if not keep_features:
-            shutil.rmtree(self._features, ignore_errors=True)
         return TrainedStages(self.spec, blocks, fusion)
 
     def load(self, x: npt.NDArray[np.float32], y: npt.NDArray[np.int64]) -> TrainedStages:

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import importlib.util
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
+
+from edgepain.errors import MissingExtraError
 
 if TYPE_CHECKING:
-    from edgepain.train.run import Plan, Results, Run
+    from edgepain.train.create import Plan
+    from edgepain.train.run import Results, Run
+
+SEEDS = 2**32
 
 
 @click.command(name="train")
@@ -25,11 +32,20 @@ if TYPE_CHECKING:
 @click.option(
     "--holdout", default="20%", show_default=True, help="A share, a number, an official list, or subject ids."
 )
-@click.option("--seed", default=0, show_default=True, help="Of the drawn hold-out and of every stage.")
+@click.option(
+    "--seed",
+    type=click.IntRange(0, SEEDS - 1),
+    default=0,
+    show_default=True,
+    help="Of the drawn hold-out and of every stage.",
+)
 @click.option("--option", "options", multiple=True, metavar="NAME=VALUE", help="Of the dataset reader; repeatable.")
-@click.option("--threads", type=click.IntRange(1), help="Processor threads. Numbers repeat for the same count.")
+@click.option("--threads", type=click.IntRange(1), help="Processor threads; --resume keeps the run's.")
 @click.option("--keep-features", is_flag=True, help="Keep the frozen features that stages hand on.")
-def command(resume: Path | None, threads: int | None, keep_features: bool, **asked: Any) -> None:
+@click.pass_context
+def command(
+    context: click.Context, /, resume: Path | None, threads: int | None, keep_features: bool, **asked: Any
+) -> None:
     """Train FCN, ALSTM and Transformer block for each modality, then CrossMod, on a subject-wise hold-out.
 
     A stopped run loses at most one epoch: go on with --resume and get the same result.
@@ -41,6 +57,12 @@ def command(resume: Path | None, threads: int | None, keep_features: bool, **ask
           --option positive=interview --option negative=relax1,relax2
       edgepain train --resume runs/biovid
     """
+    for module in ("torch", "safetensors", "sklearn"):
+        if importlib.util.find_spec(module) is None:
+            raise MissingExtraError(module, "train")
+    if resume:
+        _refuse(context, [*asked, "threads"])
+
     import torch
 
     from edgepain.cli.progress import TrainingProgress
@@ -49,6 +71,8 @@ def command(resume: Path | None, threads: int | None, keep_features: bool, **ask
     if threads:
         torch.set_num_threads(threads)
     run = open_run(resume) if resume else _start(**asked)
+    # Sums, and so the weights, depend on the number of threads.
+    torch.set_num_threads(run.threads)
     split = run.split
     click.echo(
         f"{run.config.dataset}: {' / '.join(run.labels)} from {' + '.join(run.config.modalities)}; "
@@ -57,19 +81,27 @@ def command(resume: Path | None, threads: int | None, keep_features: bool, **ask
     )
     try:
         with TrainingProgress() as progress:
-            stages = run.train(progress, keep_features)
+            results = run.evaluate(run.train(progress, keep_features))
     except KeyboardInterrupt:
         click.echo(f"\nstopped; go on with: edgepain train --resume {run.folder}", err=True)
         raise
-    _show(run, run.evaluate(stages))
-    click.echo(f"\nrun folder: {run.folder}\nnext: edgepain export {run.folder} --out bundles/{run.folder.name}")
+    _show(run, results)
+    name = run.folder.resolve().name
+    click.echo(f"\nrun folder: {run.folder}\nnext: edgepain export {run.folder} --out bundles/{name}")
+
+
+def _refuse(context: click.Context, names: list[str]) -> None:
+    for name in names:
+        if context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
+            option = next(p for p in context.command.params if p.name == name).opts[0]
+            raise click.UsageError(f"--resume goes on with what the run began with; leave out {option}")
 
 
 def _start(**asked: Any) -> Run:
     from rich.progress import Progress
 
     from edgepain.cli.progress import console
-    from edgepain.train.run import create_run
+    from edgepain.train.create import create_run
 
     plan = _plan(**asked)
     with Progress(console=console, transient=True) as bar:
@@ -90,8 +122,8 @@ def _plan(**asked: Any) -> Plan:
     from edgepain.errors import ConfigError
     from edgepain.signal import Modality
     from edgepain.train.config import load_config
+    from edgepain.train.create import Plan
     from edgepain.train.datasets.base import parse_options
-    from edgepain.train.run import Plan
 
     missing = [f"--{name}" for name in ("dataset", "root", "out") if asked[name] is None]
     if missing:
@@ -103,7 +135,7 @@ def _plan(**asked: Any) -> Plan:
         modalities = tuple(Modality(name) for name in names)
     except ValueError as error:
         raise ConfigError(f"--modalities: {error}; there are {', '.join(Modality)}") from error
-    if modalities and len(set(modalities)) != 2:
+    if modalities and (len(modalities) != 2 or len(set(modalities)) != 2):
         raise ConfigError("--modalities takes two different ones, e.g. eda,ecg")
     return Plan(
         dataset=asked["dataset"],
@@ -121,17 +153,30 @@ def _show(run: Run, results: Results) -> None:
     from rich.table import Table
 
     from edgepain.cli.progress import console
+    from edgepain.train.run import SCALINGS
 
     title = "held-out subjects, %" + (" (simulated people: synthetic data)" if run.synthetic else "")
-    table = Table(title=title, caption=results.protocol, caption_justify="left", box=box.SIMPLE_HEAD)
+    table = Table(
+        title=title,
+        caption=results.protocol,
+        caption_justify="left",
+        box=box.SIMPLE_HEAD,
+        padding=0,
+        collapse_padding=True,
+    )
     for name in ("stage", "scaling"):
         table.add_column(name, no_wrap=True)
-    for name in ("acc.", "bal.acc.", "sens.", "spec.", "F1", "AUC"):
+    for name in ("acc.", "bal.", "sens.", "spec.", "F1", "AUC"):
         table.add_column(name, justify="right", no_wrap=True)
     for row in results.rows:
         s = row.scores
         shares = (s.accuracy, s.balanced_accuracy, s.sensitivity, s.specificity, s.f1, s.auc)
         table.add_row(row.stage, row.scaling, *("n/a" if v is None else f"{100 * v:.2f}" for v in shares))
     console.print(table)
-    for scaling, row in {row.scaling: row for row in results.rows}.items():
-        click.echo(f"{scaling} scaling: {row.scores.windows} windows, {row.left_out} left out (quality or history)")
+    of_scaling = {row.scaling: row for row in results.rows}
+    for scaling in SCALINGS:
+        if scaling in of_scaling:
+            windows, left_out = of_scaling[scaling].scores.windows, of_scaling[scaling].left_out
+            click.echo(f"{scaling} scaling: {windows} windows, {left_out} left out (quality or history)")
+        else:
+            click.echo(f"{scaling} scaling: no window of the held-out subjects can be used (quality or history)")
