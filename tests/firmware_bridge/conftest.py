@@ -1,12 +1,7 @@
-"""A recording on disk, and the simulator as a process of its own."""
+"""Everything that a source gave, kept for looking at."""
 
-import json
-import subprocess
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -46,39 +41,6 @@ class Received:
         return np.concatenate([part.times_s for part in self.samples if part.modality is modality])
 
 
-class Simulation:
-    """`edgepain simulate` as a process. port: what it printed."""
-
-    def __init__(self, *arguments: object) -> None:
-        command = [sys.executable, "-m", "edgepain", "simulate", *map(str, arguments), "--report"]
-        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-        assert self.process.stdout is not None
-        self.port = self.process.stdout.readline().removeprefix("port: ").strip()
-
-    def report(self) -> dict[str, Any]:
-        """Wait for its end and give the report."""
-        _, errors = self.process.communicate(timeout=60)
-        assert self.process.returncode == 0, errors
-        result: dict[str, Any] = json.loads(errors.splitlines()[-1])
-        return result
-
-
-@pytest.fixture
-def simulate() -> Callable[..., AbstractContextManager[Simulation]]:
-    """Start `edgepain simulate` with these arguments; killed at the end if it still runs."""
-
-    @contextmanager
-    def started(*arguments: object) -> Iterator[Simulation]:
-        simulation = Simulation(*arguments)
-        with simulation.process:
-            try:
-                yield simulation
-            finally:
-                simulation.process.kill()
-
-    return started
-
-
 def receive(source: SerialSource) -> Received:
     """Read until the link is closed for good."""
     received = Received()
@@ -91,15 +53,3 @@ def receive(source: SerialSource) -> Received:
 @pytest.fixture
 def receive_all() -> Callable[[SerialSource], Received]:
     return receive
-
-
-@pytest.fixture(scope="session")
-def e4_session(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One minute in the layout of an Empatica E4 session; EDA ends 2 s before BVP."""
-    folder = tmp_path_factory.mktemp("S99")
-    random = np.random.default_rng(5)
-    for name, rate_hz, count, decimals in (("EDA", 4, 4 * 58, 6), ("BVP", 64, 64 * 60, 2)):
-        values = np.round(1 + np.abs(np.cumsum(random.normal(0, 0.05, count))), decimals)
-        lines = ["1644227574.000000", f"{rate_hz:.6f}", *map(repr, values.tolist())]
-        (folder / f"{name}.csv").write_text("\n".join(lines) + "\n")
-    return folder
