@@ -129,15 +129,16 @@ class Session:
             if self._limits.duration_s is not None and now_s - self._begin_s >= self._limits.duration_s:
                 return "the time was up"
             for event in self._source.recv(POLL_S):
+                if isinstance(event, Samples):
+                    self._samples(event)
+                    continue
+                self._decide()
                 if isinstance(event, LinkChange):
                     self._link(event)
-                elif isinstance(event, DeviceInfo):
-                    self._decider.accept(event)
-                    self._introduced = True
-                    for sink in self._sinks:
-                        sink.device(event)
                 else:
-                    self._samples(event)
+                    self._device(event)
+            # Only now: signals that come one after the other in a batch are not late.
+            self._decide()
             self._watch(time.monotonic())
         return "stopped"
 
@@ -147,9 +148,17 @@ class Session:
             self._last_sample_s = time.monotonic()
             self._next_give_up_s = self._last_sample_s + self._limits.patience_s
         self._out_of_order += self._decider.push(samples)
+
+    def _decide(self) -> None:
         self._decider.note_frames_lost(self._source.stats().frames_lost)
         for decision in self._decider.decisions():
             self._tell(decision)
+
+    def _device(self, device: DeviceInfo) -> None:
+        self._decider.accept(device)
+        self._introduced = True
+        for sink in self._sinks:
+            sink.device(device)
 
     def _link(self, change: LinkChange) -> None:
         self._link_detail = f"{change.state}: {change.detail}"
