@@ -1,0 +1,152 @@
+"""Simulated trees and small configurations for the training tests."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+import torch
+from safetensors import safe_open
+
+from edgepain.cli.main import main
+from edgepain.train.config import TrainConfig, load_config
+from edgepain.train.create import Plan, create_run
+from edgepain.train.datasets.synth import write_biovid, write_e4
+from edgepain.train.run import Run
+from edgepain.train.stage import EpochMetrics
+
+TINY = """\
+name = "tiny"
+batch_size = 16
+scaling = "causal"
+min_history_s = 10
+window = { seconds = 5.5, steps = 24 }
+fcn = { epochs = 3, learning_rate = 1e-3, dropout = 0.2, milestones = [2] }
+alstm = { epochs = 2, learning_rate = 1e-3, dropout = 0.1 }
+transformer = { epochs = 2, learning_rate = 3e-4, dropout = 0.2 }
+crossmod = { epochs = 2, learning_rate = 3e-4, dropout = 0.3 }
+"""
+EPOCHS = {"fcn": 3, "alstm": 2, "transformer": 2, "crossmod": 2}
+
+
+@dataclass
+class Log:
+    """A progress that notes what it is told, and interrupts after `stop_after` epochs."""
+
+    stop_after: int | None = None
+    stages: list[tuple[str, int, int]] = field(default_factory=list)
+    epochs: list[tuple[str, int]] = field(default_factory=list)
+
+    def stage(self, name: str, epochs: int, done: int) -> None:
+        self.stages.append((name, epochs, done))
+
+    def epoch(self, name: str, metrics: EpochMetrics) -> None:
+        self.epochs.append((name, metrics.epoch))
+        if len(self.epochs) == self.stop_after:
+            raise KeyboardInterrupt
+
+
+@pytest.fixture(scope="session")
+def log() -> type[Log]:
+    return Log
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread() -> None:
+    """Networks this small only get slower with more."""
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def checkpoints() -> Callable[[Path], dict[str, Any]]:
+    """Table, metadata and bytes of all tensors of every stage in a run folder, by stage."""
+
+    def read(run_folder: Path) -> dict[str, Any]:
+        return {folder.name: _stage(folder) for folder in sorted(run_folder.glob("stages/*"))}
+
+    return read
+
+
+def _stage(folder: Path) -> dict[str, Any]:
+    # Files cannot be compared: the order of the metadata in them is random.
+    with safe_open(folder / "state.safetensors", framework="np") as file:
+        tensors = {name: file.get_tensor(name).tobytes() for name in sorted(file.keys())}
+        return {"table": (folder / "epochs.csv").read_text(), "metadata": file.metadata(), **tensors}
+
+
+@pytest.fixture(scope="session")
+def tiny_toml(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("config") / "tiny.toml"
+    path.write_text(TINY)
+    return path
+
+
+@pytest.fixture(scope="session")
+def tiny(tiny_toml: Path) -> TrainConfig:
+    return load_config(tiny_toml)
+
+
+@pytest.fixture(scope="session")
+def e4_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Five simulated people, S01 to S05, with 3 stimuli of each level: 6 labelled windows each."""
+    root = tmp_path_factory.mktemp("e4") / "data"
+    write_e4(root, 5, seed=1, trials=3)
+    return root
+
+
+@pytest.fixture(scope="session")
+def biovid_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Six simulated people, some on the official validation list, with 3 clips of each level."""
+    root = tmp_path_factory.mktemp("biovid") / "data"
+    write_biovid(root, 6, seed=1, trials=3)
+    return root
+
+
+@pytest.fixture(scope="session")
+def e4_plan(e4_root: Path, tiny: TrainConfig) -> Plan:
+    return Plan("e4", e4_root, {}, (), "S02,S05", 0, tiny)
+
+
+@pytest.fixture(scope="session")
+def trained_run(tmp_path_factory: pytest.TempPathFactory, e4_plan: Plan) -> Run:
+    """A finished run on `e4_root` with its results and features, to be read only."""
+    run, problems = create_run(tmp_path_factory.mktemp("runs") / "trained", e4_plan)
+    assert not problems
+    run.evaluate(run.train(Log(), keep_features=True))
+    return run
+
+
+@pytest.fixture(scope="session")
+def three_class_plan(biovid_root: Path, tiny: TrainConfig) -> Plan:
+    one_epoch = {name: msgspec.structs.replace(getattr(tiny, name), epochs=1, milestones=()) for name in EPOCHS}
+    config = msgspec.structs.replace(tiny, scaling="subject", fusion="sequence", **one_epoch)
+    return Plan("biovid", biovid_root, {"levels": ["BL1", "PA2", "PA4"]}, (), "validation", 0, config)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a command left behind."""
+
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def edgepain(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., Answer]:
+    """The command line in this process, from arguments to exit code."""
+
+    def run(*arguments: object) -> Answer:
+        monkeypatch.setattr(sys, "argv", ["edgepain", *map(str, arguments)])
+        with pytest.raises(SystemExit) as exit_info:
+            main()
+        assert isinstance(exit_info.value.code, int)
+        captured = capsys.readouterr()
+        return Answer(exit_info.value.code, captured.out, captured.err)
+
+    return run
