@@ -177,7 +177,7 @@ class SerialSource:
         elif self._assembler.wants_hello and self._bytes_read:
             detail = "frames arrive but the device does not introduce itself (no valid HELLO)"
         else:
-            detail = f"no data for {silent_s:.1f} s"
+            detail = f"no data for {silent_s:.1f} s on {self._name}"
         self._change(LinkState.STALLED, now_s, detail)
 
     def _back_to_life(self, now_s: float) -> None:

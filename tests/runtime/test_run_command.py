@@ -1,0 +1,313 @@
+"""`edgepain run` as a person or a service starts it: what it refuses, how it ends, what it leaves behind."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+from edgepain.bundle import Bundle
+from edgepain.firmware_bridge import read_recording, replay
+from edgepain.firmware_bridge.edgeframe import Frame, FrameType, encode
+from edgepain.firmware_bridge.hello import Hello, StreamHello, encode_hello
+from edgepain.signal import Samples
+
+EDA, BVP = StreamHello("eda", "uS", 4.0), StreamHello("bvp", "a.u.", 64.0)
+
+
+def hello(*streams: StreamHello, device: str = "band") -> bytes:
+    return encode(Frame(FrameType.HELLO, 255, 0, 0, encode_hello(Hello(device, "1", 7, 0, streams))))
+
+
+def refused(run, code: int) -> str:
+    """The one line that a run which must fail ends with."""
+    assert run.end() == code, run.errors
+    (line,) = run.errors.splitlines()
+    return line
+
+
+def is_decision(line: dict[str, object]) -> bool:
+    return line["type"] == "decision"
+
+
+def test_a_port_that_does_not_exist(live):
+    with live("/dev/nothing") as run:
+        assert "/dev/nothing: no such port; " in refused(run, 6)
+    assert run.lines == []
+
+
+def test_a_port_that_another_program_has(live, terminal):
+    hold = "import serial, sys; s = serial.Serial(sys.argv[1], exclusive=True); print(flush=True); sys.stdin.read()"
+    command = [sys.executable, "-c", hold, terminal[1]]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+        assert other.stdout is not None
+        other.stdout.readline()
+        with live(terminal[1]) as run:
+            assert refused(run, 6) == f"error: {terminal[1]}: busy; another program has it open, close that first"
+        other.communicate()
+
+
+def test_a_port_without_permission(exported: Bundle, terminal):
+    os.chmod(terminal[1], 0)
+    drop = "import os; os.setuid(65534)\n" if os.geteuid() == 0 else ""
+    # Imported and opened as root, so that only the port is out of reach.
+    code = (
+        "import sys; from edgepain.bundle import open_bundle; from edgepain.cli import main, run; "
+        "from edgepain.engine import open_engine; import edgepain.firmware_bridge, edgepain.runtime, rich.console\n"
+        "bundle = open_bundle(sys.argv[4]); engine = open_engine(bundle)\n"
+        f"{drop}"
+        "import edgepain.bundle, edgepain.engine\n"
+        "edgepain.bundle.open_bundle = lambda path: bundle; edgepain.engine.open_engine = lambda *_: engine\n"
+        "sys.argv[1:1] = ['run']; main.main()"
+    )
+    command = [sys.executable, "-c", code, "--port", terminal[1], "--model", str(exported.root)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 6, done.stderr
+    (line,) = done.stderr.splitlines()
+    assert "permission denied; join the group of the port: sudo usermod -aG dialout $USER" in line
+
+
+def test_a_line_on_which_nothing_arrives(live, terminal):
+    with live(terminal[1], "--give-up", 0.5) as run:
+        line = refused(run, 6)
+    assert line.startswith(f"error: nothing arrives (connected: {terminal[1]} at 115200 baud); check that the device")
+    assert run.summary["ended"] == line.removeprefix("error: ")
+
+
+def test_garbage_on_the_line(live, terminal):
+    """In the default time: 10 s, in which a stall is told too."""
+    master, port = terminal
+    over = threading.Event()
+
+    def chatter() -> None:
+        while not over.wait(0.05):
+            os.write(master, os.urandom(200))
+
+    with live(port) as run:
+        writer = threading.Thread(target=chatter)
+        writer.start()
+        try:
+            line = refused(run, 6)
+        finally:
+            over.set()
+            writer.join()
+    assert "bytes arrived, 0 sound frames among them, but no device introduced itself; check the baud rate" in line
+    assert [link["state"] for link in run.of("link")] == ["connected", "stalled"]
+    assert "wrong baud rate or not an edgeframe device?" in run.of("link")[1]["detail"]
+    assert run.summary["malformed"] + run.summary["crc_errors"] > 100
+
+
+@pytest.mark.parametrize(
+    ("streams", "complaint"),
+    [
+        ([EDA], "needs bvp, but band gives eda; connect a sensor with bvp"),
+        ([EDA, StreamHello("bvp", "mV", 64.0)], "needs bvp in a.u., but band gives it in mV"),
+        ([EDA, StreamHello("bvp", "a.u.", 2000.0)], "accepts bvp at 4 to 1000 Hz, but band gives 2000 Hz"),
+        ([StreamHello("temperature", "C", 1.0)], "needs eda, but band gives no signal it knows"),
+    ],
+)
+def test_a_sensor_that_the_bundle_is_not_for(live, terminal, streams, complaint):
+    master, port = terminal
+    with live(port) as run:
+        assert os.read(master, 1000), "it asks who is there"
+        os.write(master, hello(*streams))
+        assert complaint in refused(run, 4)
+    assert run.summary["ended"].startswith("bundle 'small'")
+
+
+def _truncate(bundle: Bundle) -> None:
+    file = bundle.root / "model.int8.onnx"
+    file.write_bytes(file.read_bytes()[:1000])
+
+
+def _edit(bundle: Bundle) -> None:
+    file = bundle.root / "model.int8.onnx"
+    data = bytearray(file.read_bytes())
+    data[5000] ^= 1
+    file.write_bytes(data)
+
+
+def _from_the_future(bundle: Bundle) -> None:
+    file = bundle.root / "manifest.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "schema": 99}))
+
+
+@pytest.mark.parametrize(
+    ("damage", "complaint"),
+    [
+        (_truncate, "has 1000 bytes, the manifest says"),
+        (_edit, "was changed after export (SHA-256 differs); copy or export the bundle again"),
+        (_from_the_future, "has schema 99, this edgepain reads up to 1; install a newer edgepain"),
+        (lambda bundle: (bundle.root / "manifest.json").unlink(), "has no manifest.json, so it is not a bundle"),
+    ],
+)
+def test_a_bundle_that_cannot_be_trusted(live, terminal, bundle_copy: Bundle, damage, complaint):
+    damage(bundle_copy)
+    with live(terminal[1], model=bundle_copy.root) as run:
+        assert complaint in refused(run, 4)
+    assert run.lines == []
+
+
+def test_a_bundle_that_is_not_there(live, terminal, tmp_path: Path):
+    with live(terminal[1], model=tmp_path / "nothing") as run:
+        assert "nothing is not a bundle directory; make one with: edgepain export" in refused(run, 4)
+
+
+@pytest.mark.parametrize(
+    ("options", "complaint"),
+    [
+        (["--hop", "0"], "0.05<=x<=3600"),
+        (["--hop", "nan"], "hop must be in (0, 3600] seconds"),
+        (["--calibration", "-1"], "0<=x<=86400"),
+        (["--give-up", "nan"], "must be a time above 0 s"),
+        (["--duration", "0"], "x>0"),
+        (["--precision", "fp16"], "'fp32', 'int8'"),
+        (["--record", "{file}"], "exists already and is not overwritten; choose another name"),
+    ],
+)
+def test_wrong_options(live, terminal, tmp_path: Path, options: list[str], complaint: str):
+    file = tmp_path / "precious"
+    file.write_text("kept")
+    with live(terminal[1], *(option.format(file=file) for option in options)) as run:
+        assert run.end() == 2
+    assert complaint in run.errors
+    assert run.lines == []
+    assert file.read_text() == "kept"
+
+
+def test_a_recording_in_a_folder_that_is_not_there(live, terminal, tmp_path: Path):
+    with live(terminal[1], "--record", tmp_path / "no" / "file") as run:
+        assert "cannot record here (No such file or directory)" in refused(run, 3)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_it_with_a_summary_and_a_complete_recording(
+    live, simulate, e4_session: Path, tmp_path: Path, number: signal.Signals
+):
+    log = tmp_path / "wire.log"
+    with simulate(e4_session, "--speed", 10) as device, live(device.port, "--record", log) as run:
+        run.until(lambda line: is_decision(line) and line["label"])
+        assert run.end(number) == 0
+        assert run.errors == ""
+    assert run.summary["ended"] == "interrupted"
+    assert [line["type"] for line in run.lines[:3]] == ["session", "link", "device"]
+    recording = read_recording(log)
+    assert recording.damaged_chunks == 0
+    assert sum(len(chunk.data) for chunk in recording.chunks) == run.summary["bytes_read"]
+    assert recording.metadata["port"] == device.port
+
+
+def test_what_was_recorded_survives_a_kill(live, simulate, e4_session: Path, tmp_path: Path):
+    log = tmp_path / "wire.log"
+    with simulate(e4_session, "--speed", 10) as device, live(device.port, "--record", log) as run:
+        last = run.until(lambda line: is_decision(line) and line["index"] == 8)
+        assert run.end(signal.SIGKILL) == -signal.SIGKILL
+    recording = read_recording(log)
+    assert recording.lost_bytes == 0
+    samples = [event for event in replay(recording) if isinstance(event, Samples)]
+    assert max(part.times_s[-1] for part in samples) >= last["end_s"]
+
+
+def test_a_pause_is_abstained_on_and_told(live, simulate, e4_session: Path):
+    with simulate(e4_session, "--speed", 10, "--pause", "25:10") as device, live(device.port) as run:
+        run.until(lambda line: is_decision(line) and line["end_s"] > 52)
+        run.end(signal.SIGINT)
+    decisions = run.of("decision")
+    assert [d["index"] for d in decisions] == list(range(len(decisions)))
+    inside = [d for d in decisions if d["start_s"] >= 24 and d["end_s"] <= 36]
+    assert {d["abstain"] for d in inside} == {"gaps"}
+    assert sum(d["frames_lost"] for d in decisions) == run.summary["frames_lost"] > 50
+    assert run.summary["abstentions"]["gaps"] >= len(inside)
+    assert decisions[-1]["label"]
+
+
+def test_an_unplugged_sensor_is_waited_for_and_decisions_go_on(live, simulate, e4_session: Path, tmp_path: Path):
+    """The cable is out for 5 s: longer than a window is waited for."""
+    link = tmp_path / "wearable"
+    with (
+        simulate(e4_session, "--speed", 5, "--duration", 58, "--unplug", "20:25", "--link", link),
+        live(link) as run,
+    ):
+        run.until(lambda line: is_decision(line) and line["start_s"] > 46 and bool(line["label"]))
+        run.end(signal.SIGINT)
+    assert [line["state"] for line in run.of("link")[:3]] == ["connected", "lost", "connected"]
+    assert run.of("link")[1]["detail"] == f"{link} went away: unplugged, or switched off"
+    assert (run.summary["reconnects"], run.summary["restarts"], len(run.of("device"))) == (1, 0, 1)
+    decisions = run.of("decision")
+    assert [d["index"] for d in decisions] == list(range(len(decisions)))
+    away = [d for d in decisions if d["abstain"] == "no_data"]
+    assert away[0]["reason"] == f"no sample for 3 s (lost: {link} went away: unplugged, or switched off)"
+    assert len(away) >= 2
+
+
+def test_a_restarted_sensor_introduces_itself_again_and_decisions_go_on(live, simulate, e4_session: Path):
+    with simulate(e4_session, "--speed", 10, "--reboot", 25) as device, live(device.port) as run:
+        run.until(lambda line: is_decision(line) and line["start_s"] > 35 and bool(line["label"]))
+        run.end(signal.SIGINT)
+    assert (run.summary["restarts"], len(run.of("device"))) == (1, 2)
+    decisions = run.of("decision")
+    assert [d["start_s"] for d in decisions] == list(range(len(decisions)))
+
+
+def test_a_sensor_that_stops_ends_it_where_asked(live, simulate, e4_session: Path):
+    with simulate(e4_session, "--speed", 20, "--duration", 20) as device, live(device.port, "--give-up", 1) as run:
+        line = refused(run, 6)
+    went = f"lost: {device.port} went away: unplugged, or switched off"
+    assert line == f"error: no sample for 1 s ({went}); check the sensor's battery and cable, then start again"
+    assert run.summary["ended"] == line.removeprefix("error: ")
+
+
+def test_an_electrode_that_falls_off(live, simulate, tmp_path: Path):
+    rows = ["time_s,eda_us,bvp_au"]
+    for i in range(64 * 40):
+        eda = "" if i % 16 else "0" if 20 <= i / 64 < 30 else f"{2 + (i * 7 % 13) / 100}"
+        rows.append(f"{i / 64},{eda},{(i * 37 % 101) / 10}")
+    (tmp_path / "session.csv").write_text("\n".join(rows) + "\n")
+    with simulate(tmp_path / "session.csv", "--speed", 20) as device, live(device.port) as run:
+        run.until(lambda line: is_decision(line) and line["index"] == 33)
+        run.end(signal.SIGINT)
+    reasons = {d["start_s"]: d["reason"] for d in run.of("decision") if d["abstain"] == "no_contact"}
+    assert {21.0, 22.0, 23.0, 24.0} <= set(reasons)
+    assert set(reasons.values()) == {"eda: values say that the electrode does not touch skin"}
+    assert run.of("decision")[33]["label"]
+
+
+def test_the_reader_of_its_output_may_go_away(live, simulate, e4_session: Path):
+    with simulate(e4_session, "--speed", 10) as device, live(device.port) as run:
+        run.until(is_decision)
+        run.process.stdout.close()
+        run.process.stdout = None
+        assert run.process.wait(timeout=30) == 1
+        assert run.process.stderr.read() == ""
+
+
+def test_nothing_heavy_is_imported_in_a_whole_session(exported: Bundle, simulate, e4_session: Path):
+    code = (
+        "import sys; from edgepain.cli.main import main\n"
+        "try: main()\n"
+        "finally: print(*sorted({name.split('.')[0] for name in sys.modules}), file=sys.stderr)"
+    )
+    with simulate(e4_session, "--speed", 20) as device:
+        options = ["--port", device.port, "--model", str(exported.root), "--json", "--duration", "2.5"]
+        command = [sys.executable, "-c", code, "run", *options]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+    assert any(json.loads(line).get("label") for line in done.stdout.splitlines())
+    loaded = set(done.stderr.split())
+    assert {"onnxruntime", "numpy", "serial"} <= loaded
+    assert not loaded & {"torch", "pandas", "matplotlib", "scipy", "sklearn", "onnx", "neurokit2"}
+
+
+def test_the_help_says_how_and_imports_next_to_nothing():
+    command = [sys.executable, "-X", "importtime", "-m", "edgepain", "run", "--help"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    loaded = {line.rsplit("|", 1)[1].strip().split(".")[0] for line in done.stderr.splitlines() if "|" in line}
+    assert "click" in loaded
+    assert not loaded & {"torch", "pandas", "matplotlib", "scipy", "onnx", "onnxruntime", "numpy", "serial"}
+    assert "edgepain run --port /dev/ttyUSB0 --model bundles/biovid --record monday.wire" in done.stdout
