@@ -12,7 +12,7 @@ from edgepain.runtime.decision import Decision
 from edgepain.runtime.session import Percentiles, Summary
 from edgepain.signal import DeviceInfo, LinkChange, LinkState
 
-BAR = 24
+BAR = 16
 _STYLE = {LinkState.CONNECTED: "green", LinkState.STALLED: "yellow", LinkState.LOST: "red", LinkState.CLOSED: "red"}
 
 
@@ -93,8 +93,8 @@ def _signals_table(decision: Decision) -> Table:
             name,
             Text(signal.quality, style=style),
             _bar(signal.valid_fraction),
-            f"{100 * signal.valid_fraction:.0f} % of the window",
-            f"scaled by {signal.history_s:.0f} s of history",
+            f"{100 * signal.valid_fraction:.0f} % valid",
+            f"{signal.history_s:.0f} s of history",
             " ".join(signal.flags),
         )
     return table
