@@ -84,7 +84,7 @@ def command(
             results = run.evaluate(run.train(progress, keep_features))
     except KeyboardInterrupt:
         click.echo(f"\nstopped; go on with: edgepain train --resume {run.folder}", err=True)
-        raise
+        raise click.Abort from None
     _show(run, results)
     name = run.folder.resolve().name
     click.echo(f"\nrun folder: {run.folder}\nnext: edgepain export {run.folder} --out bundles/{name}")
