@@ -5,9 +5,10 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
-from pathlib import Path
 
 import click
+
+from edgepain.cli.run import end_politely
 
 
 @click.command(name="demo")
@@ -26,17 +27,18 @@ def command(seconds: float, speed: float, bench: bool) -> None:
     Example:
       edgepain demo --seconds 90 --speed 10
     """
-    from edgepain.errors import PortError
-
-    click.echo(f"1. a simulated wearable plays {seconds:g} s of a synthetic recording at {speed:g} times real time")
-    simulator = _start("simulate", "--speed", f"{speed:g}", "--duration", f"{seconds:g}", stdout=subprocess.PIPE)
+    end_politely()
+    click.echo(f"1. a simulated wearable plays {seconds:g} s at {speed:g} times real time")
+    # Its progress would be drawn over that of the session.
+    simulator = _start("simulate", "--speed", f"{speed:g}", "--duration", f"{seconds:g}", output=subprocess.PIPE)
     try:
         assert simulator.stdout is not None
-        name, _, port = simulator.stdout.readline().strip().partition(": ")
-        if name != "port" or not Path(port).exists():
-            raise PortError("the simulated wearable did not start; try: edgepain simulate")
+        port = simulator.stdout.readline().strip().removeprefix("port: ")
+        if not port:
+            click.echo(simulator.communicate()[1], err=True, nl=False)
+            sys.exit(simulator.returncode)
         click.echo(f"2. live decisions from {port}")
-        live = _start("run", "--port", port)
+        live = _start("run", "--port", port, "--give-up", "30")
         try:
             _until_played(simulator, live)
         finally:
@@ -50,8 +52,8 @@ def command(seconds: float, speed: float, bench: bool) -> None:
         sys.exit(_start("bench").wait())
 
 
-def _start(*arguments: str, stdout: int | None = None) -> subprocess.Popen[str]:
-    return subprocess.Popen([sys.executable, "-m", "edgepain", *arguments], stdout=stdout, text=True)
+def _start(*arguments: str, output: int | None = None) -> subprocess.Popen[str]:
+    return subprocess.Popen([sys.executable, "-m", "edgepain", *arguments], stdout=output, stderr=output, text=True)
 
 
 def _until_played(simulator: subprocess.Popen[str], live: subprocess.Popen[str]) -> None:

@@ -63,7 +63,7 @@ def command(
     decider = Decider(bundle, engine, hop_s=hop, calibration_s=calibration)
     source = SerialSource(port, baud=baud, record_to=record, reconnect_s=give_up)
     limits = Limits(duration) if give_up is None else Limits(duration, give_up, give_up)
-    _end_politely_on_sigterm()
+    end_politely()
     if as_json:
         lines = JsonLines(sys.stdout)
         lines.header(
@@ -82,10 +82,16 @@ DEMONSTRATION = (
 )
 
 
-def _end_politely_on_sigterm() -> None:
-    """A service manager's stop ends a session like Ctrl-C: with its summary and a closed recording."""
+def end_politely() -> None:
+    """Let Ctrl-C and a service manager's SIGTERM end a session alike, and a second one not cut the end short."""
+
+    ending = False
 
     def interrupt(number: int, frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
+        nonlocal ending
+        if not ending:
+            ending = True
+            raise KeyboardInterrupt
 
-    signal.signal(signal.SIGTERM, interrupt)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, interrupt)

@@ -203,6 +203,15 @@ def test_a_signal_ends_it_with_a_summary_and_a_complete_recording(
     assert recording.metadata["port"] == device.port
 
 
+def test_a_second_interrupt_does_not_cut_the_end_short(live, simulate, e4_session: Path):
+    with simulate(e4_session, "--speed", 10) as device, live(device.port) as run:
+        run.until(is_decision)
+        run.process.send_signal(signal.SIGINT)
+        run.process.send_signal(signal.SIGTERM)
+        assert run.end(signal.SIGINT) == 0
+    assert run.summary["ended"] == "interrupted"
+
+
 def test_what_was_recorded_survives_a_kill(live, simulate, e4_session: Path, tmp_path: Path):
     log = tmp_path / "wire.log"
     with simulate(e4_session, "--speed", 10) as device, live(device.port, "--record", log) as run:
