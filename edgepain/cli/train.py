@@ -15,8 +15,6 @@ if TYPE_CHECKING:
     from edgepain.train.create import Plan
     from edgepain.train.run import Results, Run
 
-SEEDS = 2**32
-
 
 @click.command(name="train")
 @click.option("--dataset", type=click.Choice(["biovid", "ai4pain", "e4"]), help="Layout of the data under --root.")
@@ -30,11 +28,14 @@ SEEDS = 2**32
 @click.option("--fusion", type=click.Choice(["pooled", "sequence"]), help="Instead of the configuration's.")
 @click.option("--scaling", type=click.Choice(["subject", "causal"]), help="Instead of the configuration's.")
 @click.option(
-    "--holdout", default="20%", show_default=True, help="A share, a number, an official list, or subject ids."
+    "--holdout",
+    default="20%",
+    show_default=True,
+    help="A share (20%), a number, an official list, or subject ids (a lone numeric id: 7,).",
 )
 @click.option(
     "--seed",
-    type=click.IntRange(0, SEEDS - 1),
+    type=click.IntRange(0, 2**32 - 1),
     default=0,
     show_default=True,
     help="Of the drawn hold-out and of every stage.",
