@@ -51,6 +51,7 @@ def command(
     """
     from rich.console import Console
 
+    from edgepain import __version__
     from edgepain.bundle import demonstration_bundle, open_bundle
     from edgepain.engine import open_engine
     from edgepain.firmware_bridge import SerialSource
@@ -66,8 +67,16 @@ def command(
     end_politely()
     if as_json:
         lines = JsonLines(sys.stdout)
+        manifest = bundle.manifest
         lines.header(
-            bundle=bundle.manifest.name, demonstration=bundle.manifest.demonstration, engine=engine.description
+            edgepain=__version__,
+            port=port,
+            bundle=manifest.name,
+            demonstration=manifest.demonstration,
+            model_sha256=manifest.files[bundle.graph(precision).file].sha256,  # type: ignore[arg-type]
+            engine=engine.description,
+            hop_s=decider.hop_s,
+            calibration_s=decider.calibration_s,
         )
         Session(source, decider, [lines], limits).run()
         return

@@ -7,14 +7,13 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from datetime import datetime, timezone
 
 import numpy as np
 
 from edgepain.bundle import Bundle
 from edgepain.engine import Engine, softmax
 from edgepain.errors import ConfigError
-from edgepain.runtime.decision import Abstention, Decision, SignalState
+from edgepain.runtime.decision import Abstention, Decision, SignalState, utc
 from edgepain.signal import CausalSpec, DeviceInfo, Modality, QualityCode, Samples, Window, WindowCutter
 
 FLAGS = ("overrun", "lead_off", "clipped", "range_changed")
@@ -118,8 +117,12 @@ class Decider:
         if refusal is not None:
             return self._abstain(window, *refusal)
         begin = time.perf_counter()
-        probabilities = softmax(self._engine.predict(window.scaled()[np.newaxis]))[0]
+        with np.errstate(over="ignore", invalid="ignore"):
+            scaled = window.scaled()
+            probabilities = softmax(self._engine.predict(scaled[np.newaxis]))[0]
         inference_ms = 1e3 * (time.perf_counter() - begin)
+        if not (np.isfinite(scaled).all() and np.isfinite(probabilities).all()):
+            return self._abstain(window, Abstention.OUT_OF_RANGE, "values are too far from those before to be scaled")
         labels = self._bundle.manifest.labels
         label = labels[int(probabilities.argmax())]
         named = {name: float(p) for name, p in zip(labels, probabilities, strict=True)}
@@ -167,7 +170,7 @@ class Decider:
             index=self._index,
             start_s=window.start_s,
             end_s=window.end_s,
-            host_time=datetime.now(timezone.utc).isoformat(timespec="milliseconds"),
+            host_time=utc(),
             label=label,
             probabilities=probabilities,
             abstain=abstain,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from datetime import datetime, timezone
 from enum import Enum
 
 import msgspec
@@ -15,6 +17,7 @@ class Abstention(str, Enum):
     GAPS = "gaps"
     NO_CONTACT = "no_contact"
     FLAT = "flat"
+    OUT_OF_RANGE = "out_of_range"
 
     def __str__(self) -> str:
         return self.value
@@ -37,7 +40,7 @@ class SignalState(msgspec.Struct, frozen=True):
 class Decision(msgspec.Struct, frozen=True, tag_field="type", tag="decision"):
     """What is said of the window from start_s to end_s (session time, the device's clock).
 
-    label and probabilities are None where `abstain` says why there is none; `reason` is for a person.
+    host_time: UTC. label and probabilities are None where `abstain` says why there is none; `reason` is for a person.
     latency_ms: from the arrival of the window's last sample to this decision. inference_ms: the engine alone.
     frames_lost: on the wire since the decision before.
     """
@@ -54,3 +57,8 @@ class Decision(msgspec.Struct, frozen=True, tag_field="type", tag="decision"):
     latency_ms: float | None
     inference_ms: float | None
     frames_lost: int
+
+
+def utc(ago_s: float = 0.0) -> str:
+    """The wall clock `ago_s` ago, in UTC, as ISO 8601 with milliseconds."""
+    return datetime.fromtimestamp(time.time() - ago_s, timezone.utc).isoformat(timespec="milliseconds")

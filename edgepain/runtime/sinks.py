@@ -7,7 +7,8 @@ from typing import Any, TextIO
 
 import msgspec
 
-from edgepain.runtime.decision import Decision
+from edgepain.errors import DataError
+from edgepain.runtime.decision import Decision, utc
 from edgepain.runtime.session import Summary
 from edgepain.signal import DeviceInfo, LinkChange
 
@@ -16,6 +17,7 @@ class JsonLines:
     """Writes each event as one line and flushes it. `type` is device, link, decision or summary.
 
     Times: `start_s` and `end_s` are session time on the device's clock, `host_time` is UTC.
+    All methods raise DataError where the file does not take a line, BrokenPipeError where its reader went away.
     """
 
     def __init__(self, file: TextIO) -> None:
@@ -23,16 +25,16 @@ class JsonLines:
 
     def header(self, **facts: Any) -> None:
         """A first line of `type` session: what decides, on what."""
-        self._write({"type": "session", **facts})
+        self._write({"type": "session", "host_time": utc(), **facts})
 
     def device(self, device: DeviceInfo) -> None:
         """Write a line of `type` device."""
-        self._write({"type": "device", **msgspec.to_builtins(device)})
+        self._write({"type": "device", "host_time": utc(), **msgspec.to_builtins(device)})
 
     def link(self, change: LinkChange) -> None:
-        """Write a line of `type` link; `ago_s` is how long ago it happened."""
-        ago_s = time.monotonic() - change.at_s
-        self._write({"type": "link", "state": str(change.state), "detail": change.detail, "ago_s": ago_s})
+        """Write a line of `type` link."""
+        host_time = utc(time.monotonic() - change.at_s)
+        self._write({"type": "link", "host_time": host_time, "state": str(change.state), "detail": change.detail})
 
     def decision(self, decision: Decision) -> None:
         """Write a line of `type` decision."""
@@ -43,5 +45,10 @@ class JsonLines:
         self._write(summary)
 
     def _write(self, value: object) -> None:
-        self._file.write(msgspec.json.encode(value).decode() + "\n")
-        self._file.flush()
+        try:
+            self._file.write(msgspec.json.encode(value).decode() + "\n")
+            self._file.flush()
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            raise DataError(f"decisions cannot be written ({error.strerror}); free space or write elsewhere") from error

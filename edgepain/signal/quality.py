@@ -54,6 +54,6 @@ def assess(modality: Modality, values: npt.NDArray[np.float32], valid: npt.NDArr
     real = values[valid]
     if np.mean(in_contact(modality, real)) < MIN_VALID_FRACTION:
         return Quality(QualityCode.NO_CONTACT, valid_fraction)
-    if np.ptp(real) == 0:
+    if real.min() == real.max():
         return Quality(QualityCode.FLAT, valid_fraction)
     return Quality(QualityCode.OK, valid_fraction)

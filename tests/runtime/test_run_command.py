@@ -196,7 +196,12 @@ def test_a_signal_ends_it_with_a_summary_and_a_complete_recording(
         assert run.end(number) == 0
         assert run.errors == ""
     assert run.summary["ended"] == "interrupted"
+    session, link, who = run.lines[:3]
     assert [line["type"] for line in run.lines[:3]] == ["session", "link", "device"]
+    assert (session["bundle"], session["hop_s"], session["calibration_s"]) == ("small", 1.0, 10.0)
+    assert (session["port"], link["state"], who["name"]) == (device.port, "connected", "simulated wearable")
+    times = [line["host_time"] for line in run.lines[1:-1]]
+    assert times == sorted(times)
     recording = read_recording(log)
     assert recording.damaged_chunks == 0
     assert sum(len(chunk.data) for chunk in recording.chunks) == run.summary["bytes_read"]
@@ -294,6 +299,15 @@ def test_the_reader_of_its_output_may_go_away(live, simulate, e4_session: Path):
         run.process.stdout = None
         assert run.process.wait(timeout=30) == 1
         assert run.process.stderr.read() == ""
+
+
+def test_a_full_disk_under_its_output_is_one_line(exported: Bundle, terminal):
+    command = [sys.executable, "-m", "edgepain", "run", "--json", "--port", terminal[1], "--model", str(exported.root)]
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, timeout=60, check=False)
+    assert done.returncode == 3
+    expected = "error: decisions cannot be written (No space left on device); free space or write elsewhere"
+    assert done.stderr.splitlines() == [expected]
 
 
 def test_nothing_heavy_is_imported_in_a_whole_session(exported: Bundle, simulate, e4_session: Path):
