@@ -104,7 +104,10 @@ class AccuracyFacts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class GraphFacts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One ONNX graph: how it was made, how far its answers may be from the golden ones on this or another CPU."""
+    """One ONNX graph: how it was made, how far its answers may be from the golden ones on this or another CPU.
+
+    activation_percentile: beyond which statically quantized activations saturate, chosen on training windows.
+    """
 
     precision: Precision
     file: str
@@ -113,6 +116,7 @@ class GraphFacts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     float_operators: dict[str, int]
     int8_weight_share: float
     golden_tolerance: float
+    activation_percentile: float | None = None
 
 
 class FileFacts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -65,15 +65,16 @@ def export_run(
     tell = progress or (lambda _: None)
     _require_free(out, force)
     network = run.network()
-    calibration = calibration_windows(run, COMPACT_CALIBRATION_WINDOWS if compact else CALIBRATION_WINDOWS)
+    calibration, trial = calibration_windows(run, CALIBRATION_WINDOWS)
     held_out = held_out_windows(run)
-    graphs = make_graphs(network, calibration, precisions, compact, tell)
+    graphs = make_graphs(network, calibration, trial, precisions, compact, tell)
     with _new_directory(out) as scratch:
         if compact:
             compacting.move_weights([g.model for g in graphs], scratch)
         for graph in graphs:
             onnx.save(graph.model, scratch / graph.facts.file)
-        np.savez(scratch / "calibration.npz", windows=calibration)
+        kept = calibration[:COMPACT_CALIBRATION_WINDOWS] if compact else calibration
+        np.savez(scratch / "calibration.npz", windows=kept)
         draft = Bundle(scratch, _manifest(run, graphs, name or out.name, demonstration, compact))
         engines = {g.facts.precision: OnnxEngine(draft, g.facts.precision) for g in graphs}
         accuracy = verify(network, engines, graphs, held_out, limits or Limits(), tell)

@@ -35,11 +35,12 @@ class Graph:
 def make_graphs(
     network: CrossModTransformer,
     calibration: npt.NDArray[np.float32],
+    trial: npt.NDArray[np.float32],
     precisions: Sequence[Precision],
     compact: bool,
     tell: Progress,
 ) -> list[Graph]:
-    """Trace the network, and quantize it on the `calibration` windows [N, M, S] where that is asked for.
+    """Trace the network, and quantize it on windows [N, M, S] of training subjects where that is asked for.
 
     compact: the fp32 graph is put on the weights of the INT8 graph. `tell` is told what is done next.
     """
@@ -47,19 +48,27 @@ def make_graphs(
     fp32 = trace(network)
     if "int8" not in precisions and not compact:
         return [Graph(_graph_facts("fp32", {}, coverage(fp32, fp32)[1], 0.0), fp32, exact_weights=True)]
-    tell(f"quantizing on {len(calibration)} windows of training subjects")
-    int8 = quantize(fp32, calibration)
+    tell(f"quantizing on {len(calibration) + len(trial)} windows of training subjects")
+    quantized = quantize(fp32, calibration, trial)
+    int8 = quantized.model
     graphs = []
     if "fp32" in precisions:
         stored = on_int8_weights(fp32, int8) if compact else fp32
         facts = _graph_facts("fp32", {}, coverage(fp32, fp32)[1], 0.0)
         graphs.append(Graph(facts, stored, exact_weights=not compact))
     if "int8" in precisions:
-        graphs.append(Graph(_graph_facts("int8", *coverage(fp32, int8)), int8, exact_weights=False))
+        facts = _graph_facts("int8", *coverage(fp32, int8), quantized.percentile)
+        graphs.append(Graph(facts, int8, exact_weights=False))
     return graphs
 
 
-def _graph_facts(precision: Precision, as_int8: dict[str, int], as_float: dict[str, int], share: float) -> GraphFacts:
+def _graph_facts(
+    precision: Precision,
+    as_int8: dict[str, int],
+    as_float: dict[str, int],
+    share: float,
+    percentile: float | None = None,
+) -> GraphFacts:
     return GraphFacts(
         precision=precision,
         file=FILES[precision],
@@ -68,4 +77,5 @@ def _graph_facts(precision: Precision, as_int8: dict[str, int], as_float: dict[s
         float_operators=as_float,
         int8_weight_share=round(share, 4),
         golden_tolerance=GOLDEN_TOLERANCE[precision],
+        activation_percentile=percentile,
     )

@@ -23,14 +23,19 @@ class Labelled:
     labels: npt.NDArray[np.int64]
 
 
-def calibration_windows(run: ExportableRun, count: int) -> npt.NDArray[np.float32]:
-    """At most `count` windows of training subjects, scaled as in training, drawn by the run's seed."""
+def calibration_windows(run: ExportableRun, count: int) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+    """Windows of training subjects, scaled as in training, drawn by the run's seed.
+
+    Returns at most `count` to calibrate on and at most `count` others to try the result on (the same where there is
+    only one).
+    """
     x, usable = run.part(run.split.train).scaled(run.scaling)
     x = x[usable]
     if not len(x):
         raise DataError(f"no window of the training subjects is usable with {run.scaling} scaling; train again")
-    rng = np.random.default_rng(run.training_facts().seed)
-    return x[np.sort(rng.permutation(len(x))[:count])]
+    drawn = np.random.default_rng(run.training_facts().seed).permutation(len(x))[: 2 * count]
+    half = (len(drawn) + 1) // 2
+    return x[np.sort(drawn[:half])], x[np.sort(drawn[half:] if len(drawn) > 1 else drawn)]
 
 
 def held_out_windows(run: ExportableRun) -> dict[Scaling, Labelled]:

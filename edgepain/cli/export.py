@@ -98,6 +98,12 @@ def command(
             progress=status.update,
         )
     console.print(_accuracy_table(bundle), _graph_table(bundle), sep="\n")
+    for graph in bundle.manifest.graphs:
+        if graph.activation_percentile is not None:
+            click.echo(
+                f"{graph.precision}: activations of convolutions saturate beyond percentile "
+                f"{graph.activation_percentile:g}, which answered best on training windows"
+            )
     for note in bundle.manifest.notes:
         click.echo(f"Note: {note}")
     total_mb = (bundle.root / "manifest.json").stat().st_size / 1e6

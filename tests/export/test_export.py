@@ -139,8 +139,18 @@ def test_nothing_of_held_out_subjects_reaches_the_quantization(small_run: Any, t
 
 def test_calibration_windows_decide_the_ranges(exported: Bundle) -> None:
     model = onnx.load(exported.root / "model.onnx")
-    small, large = quantize(model, windows(20)), quantize(model, 10 * windows(20))
+    small, large = (quantize(model, scale * windows(20), windows(10)).model for scale in (1, 10))
     assert small.SerializeToString() != large.SerializeToString()
+
+
+def test_the_percentile_that_answers_best_is_taken(exported: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = onnx.load(exported.root / "model.onnx")
+    monkeypatch.setattr("edgepain.export.quantize.PERCENTILES", (60.0, 100.0))
+    assert quantize(model, windows(20), windows(10)).percentile == 100.0
+    artefacts = windows(20)
+    artefacts[0] *= 1e4
+    monkeypatch.setattr("edgepain.export.quantize.PERCENTILES", (100.0, 95.0))
+    assert quantize(model, artefacts, windows(10)).percentile == 95.0
 
 
 def test_compact_bundle_shares_its_weights(small_run: Any, exported: Bundle, tmp_path: Path) -> None:
