@@ -112,6 +112,25 @@ def test_a_stage_sees_only_the_feature_of_its_own_modality(
     assert not {name for name in same if "ecg" in name and name.endswith("weight") and "norm" not in name}
 
 
+@pytest.mark.parametrize("fusion", ["pooled", "sequence"])
+def test_each_stage_is_fed_what_the_network_feeds_its_block(
+    tmp_path: Path, protocol: Callable[..., StagedProtocol], log: type[Any], fusion: str
+) -> None:
+    x, y = data(2)
+    stages = protocol(tmp_path, fusion=fusion).train(x, y, log(), keep_features=True)
+    kept = {path.name.rpartition(".")[0].rpartition(".")[0]: np.load(path) for path in tmp_path.glob("features/*.npy")}
+    assert sorted(kept) == sorted(stages.blocks)
+    with torch.inference_mode():
+        for index, m in enumerate(("eda", "ecg")):
+            blocks = {kind: stages.blocks[f"{kind}.{m}"].block for kind in ("fcn", "alstm", "transformer")}
+            signal = torch.from_numpy(x[:, index : index + 1])
+            tokens = [blocks[kind](signal)[0] for kind in ("fcn", "alstm")]
+            sequence, embedding = blocks["transformer"](*tokens)
+            handed_on = [*tokens, embedding if fusion == "pooled" else sequence]
+            for kind, expected in zip(blocks, handed_on, strict=True):
+                np.testing.assert_allclose(kept[f"{kind}.{m}"], expected.numpy(), atol=1e-6)
+
+
 def test_a_seed_gives_the_same_weights_bit_for_bit(
     tmp_path: Path, protocol: Callable[..., StagedProtocol], log: type[Any], checkpoints: Checkpoints
 ) -> None:
