@@ -18,7 +18,7 @@ import numpy.typing as npt
 from edgepain.bundle import Bundle
 from edgepain.engine import Engine, softmax
 from edgepain.errors import BundleMismatchError, ConfigError, DataError
-from edgepain.runtime import Decision
+from edgepain.runtime import Abstention, Decision
 from edgepain.signal import Event, Recording
 from edgepain.train.datasets.base import Dataset, Placement
 from edgepain.train.metrics import Scores, score
@@ -41,7 +41,7 @@ class Evaluation(msgspec.Struct, frozen=True):
 class Comparison(msgspec.Struct, frozen=True):
     """Live decisions of one recording beside the offline answers to the same windows.
 
-    windows: those that lie wholly in the recording (after its end, live use waits in vain for samples).
+    windows: all up to the end of play, after which live use waited in vain for samples.
     compared: windows that both judged. only_live, only_offline: windows that only one judged.
     live: scores of the live decisions on labelled windows, None where there is no such window.
     """
@@ -68,11 +68,6 @@ class _Live:
     probabilities: npt.NDArray[np.float64]
     judged: npt.NDArray[np.bool_]
 
-    def starting_by(self, last_s: float) -> _Live:
-        """Without the windows that start later."""
-        kept = self.starts_s <= last_s
-        return _Live(self.starts_s[kept], self.probabilities[kept], self.judged[kept])
-
 
 def evaluate(bundle: Bundle, engine: Engine, dataset: Dataset, subjects: Sequence[str]) -> Evaluation:
     """Answers of the engine on the labelled windows of these subjects, scaled causally as live.
@@ -98,13 +93,9 @@ def compare_live(bundle: Bundle, engine: Engine, dataset: Dataset, subject: str,
     this bundle.
     """
     _require_classes(bundle, dataset)
+    live = _read_decisions(decisions, bundle.manifest.labels)
     recording = _only_recording(dataset, subject)
-    modalities, seconds = bundle.manifest.network.modalities, bundle.manifest.window.seconds
-    end_s = min((float(s.times_s[-1]) for m, s in recording.signals.items() if m in modalities), default=0.0)
-    live = _read_decisions(decisions, bundle.manifest.labels).starting_by(end_s - seconds)
-    if not live.starts_s.size:
-        raise DataError(f"{decisions} holds no decision on a window of {subject}; write it with: edgepain run --json")
-    table = _cut(bundle, _AtStarts(dataset, recording, live.starts_s, seconds), [subject])
+    table = _cut(bundle, _AtStarts(dataset, recording, live.starts_s, bundle.manifest.window.seconds), [subject])
     x, usable = table.scaled("causal")
     offline = np.zeros_like(live.probabilities)
     offline[usable] = softmax(engine.predict(x[usable]))
@@ -143,7 +134,7 @@ def _require_classes(bundle: Bundle, dataset: Dataset) -> None:
 
 
 def _read_decisions(path: Path, labels: Sequence[str]) -> _Live:
-    starts_s, probabilities, judged = [], [], []
+    found: list[Decision] = []
     try:
         lines = path.read_bytes().splitlines()
     except OSError as error:
@@ -160,10 +151,17 @@ def _read_decisions(path: Path, labels: Sequence[str]) -> _Live:
             raise DataError(
                 f"{path}, line {number}: decided {', '.join(named)}, not {', '.join(labels)}; other bundle?"
             )
-        starts_s.append(decision.start_s)
-        judged.append(named is not None)
-        probabilities.append([named[label] for label in labels] if named else [0.0] * len(labels))
-    return _Live(np.array(starts_s), np.array(probabilities), np.array(judged, np.bool_))
+        found.append(decision)
+    while found and found[-1].abstain is Abstention.NO_DATA:
+        found.pop()
+    if not found:
+        raise DataError(f"{path} holds no decision on any sample; write it with: edgepain run --json")
+    named_all = [decision.probabilities or dict.fromkeys(labels, 0.0) for decision in found]
+    return _Live(
+        np.array([decision.start_s for decision in found]),
+        np.array([[named[label] for label in labels] for named in named_all]),
+        np.array([decision.probabilities is not None for decision in found]),
+    )
 
 
 def _only_recording(dataset: Dataset, subject: str) -> Recording:

@@ -23,7 +23,7 @@ def compare(exported: Bundle, simulate, live, tmp_path: Path):
 
     def played(dataset: Dataset, folder: Path, seconds: float, speed: float, *options: object) -> Comparison:
         with simulate(folder, "--speed", speed, "--duration", seconds) as device, live(device.port, *options) as run:
-            # The recording is over: windows behind its end are given up, and do not count.
+            # The play is over: windows after its end are given up, and do not count.
             run.until(lambda line: line.get("abstain") == "no_data")
             assert run.end(signal.SIGINT) == 0
         report = run.summary
