@@ -107,6 +107,7 @@ class GraphFacts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One ONNX graph: how it was made, how far its answers may be from the golden ones on this or another CPU.
 
     activation_percentile: beyond which statically quantized activations saturate, chosen on training windows.
+    sensitive_operators: those that stay in float because INT8 moved the answers to training windows too far.
     """
 
     precision: Precision
@@ -117,6 +118,7 @@ class GraphFacts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     int8_weight_share: float
     golden_tolerance: float
     activation_percentile: float | None = None
+    sensitive_operators: tuple[str, ...] = ()
 
 
 class FileFacts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

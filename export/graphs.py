@@ -11,7 +11,7 @@ import onnx
 
 from edgepain.bundle import GraphFacts, Precision
 from edgepain.export.compact import on_int8_weights
-from edgepain.export.quantize import coverage, quantize
+from edgepain.export.quantize import Quantized, coverage, quantize
 from edgepain.export.trace import OPSET, trace
 from edgepain.train.models import CrossModTransformer
 
@@ -57,7 +57,7 @@ def make_graphs(
         facts = _graph_facts("fp32", {}, coverage(fp32, fp32)[1], 0.0)
         graphs.append(Graph(facts, stored, exact_weights=not compact))
     if "int8" in precisions:
-        facts = _graph_facts("int8", *coverage(fp32, int8), quantized.percentile)
+        facts = _graph_facts("int8", *coverage(fp32, int8), quantized)
         graphs.append(Graph(facts, int8, exact_weights=False))
     return graphs
 
@@ -67,7 +67,7 @@ def _graph_facts(
     as_int8: dict[str, int],
     as_float: dict[str, int],
     share: float,
-    percentile: float | None = None,
+    quantized: Quantized | None = None,
 ) -> GraphFacts:
     return GraphFacts(
         precision=precision,
@@ -77,5 +77,6 @@ def _graph_facts(
         float_operators=as_float,
         int8_weight_share=round(share, 4),
         golden_tolerance=GOLDEN_TOLERANCE[precision],
-        activation_percentile=percentile,
+        activation_percentile=quantized.percentile if quantized else None,
+        sensitive_operators=quantized.sensitive if quantized else (),
     )

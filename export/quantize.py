@@ -40,35 +40,54 @@ QUANTIZED_SUFFIX = "_quantized"
 # signal, and with the full range (100) the signal itself would be left with a few of the 256 levels; in other data
 # the largest values are what matters. Which of these suits a network is tried on its training windows.
 PERCENTILES = (100.0, 99.99, 99.9, 99.5)
+# A convolution stays in float where INT8 would move the probabilities of training windows by more than this on average.
+MAX_MEAN_DIFFERENCE = 0.005
 
 
 @dataclass(frozen=True)
 class Quantized:
-    """An INT8 graph, the percentile at which its activations saturate, and what that cost on trial windows."""
+    """An INT8 graph and how it came about.
+
+    percentile: beyond which activations saturate. mean_probability_difference: to the fp32 graph on the trial
+    windows. sensitive: convolutions that stay in float because INT8 would have changed the answers too much.
+    """
 
     model: onnx.ModelProto
     percentile: float
     mean_probability_difference: float
+    sensitive: tuple[str, ...] = ()
 
 
 def quantize(model: onnx.ModelProto, calibration: npt.NDArray[np.float32], trial: npt.NDArray[np.float32]) -> Quantized:
     """The INT8 form of a traced fp32 graph.
 
     calibration, trial: scaled windows [N, M, S] of training subjects. Ranges come from `calibration`; of the
-    percentiles, the one is taken whose answers to `trial` are nearest to those of the fp32 graph.
+    percentiles, the one is taken whose answers to `trial` are nearest to those of the fp32 graph. Where these are
+    not near enough, convolutions are quantized one by one, and those that move the answers too far stay in float.
     """
     expected = _probabilities(model, trial)
 
-    def attempt(percentile: float) -> Quantized:
-        candidate = _quantize_at(percentile, model, calibration)
+    def attempt(percentile: float, sensitive: tuple[str, ...] = ()) -> Quantized:
+        candidate = _quantize_at(percentile, model, calibration, sensitive)
         difference = float(np.mean(np.abs(_probabilities(candidate, trial) - expected)))
-        return Quantized(candidate, percentile, difference)
+        return Quantized(candidate, percentile, difference, sensitive)
 
-    return min(map(attempt, PERCENTILES), key=lambda quantized: quantized.mean_probability_difference)
+    best = min(map(attempt, PERCENTILES), key=lambda quantized: quantized.mean_probability_difference)
+    if best.mean_probability_difference <= MAX_MEAN_DIFFERENCE:
+        return best
+    sensitive = _quantizable_convolutions(model)
+    kept = attempt(best.percentile, sensitive)
+    for name in sensitive:
+        bolder = attempt(best.percentile, tuple(other for other in kept.sensitive if other != name))
+        if bolder.mean_probability_difference <= MAX_MEAN_DIFFERENCE:
+            kept = bolder
+    return kept
 
 
-def _quantize_at(percentile: float, model: onnx.ModelProto, calibration: npt.NDArray[np.float32]) -> onnx.ModelProto:
-    keep_float = float_nodes(model)
+def _quantize_at(
+    percentile: float, model: onnx.ModelProto, calibration: npt.NDArray[np.float32], sensitive: tuple[str, ...]
+) -> onnx.ModelProto:
+    keep_float = [*float_nodes(model), *sensitive]
     with TemporaryDirectory(prefix="edgepain-") as scratch, quiet():
         fp32 = Path(scratch, "fp32.onnx")
         convolutions = Path(scratch, "convolutions.onnx")
@@ -138,6 +157,11 @@ def float_nodes(model: onnx.ModelProto) -> list[str]:
         or (node.op_type == "MatMul" and shapes.get(node.input[1], ())[-1:] == (1,))
         or OUTPUT_NAME in node.output
     ]
+
+
+def _quantizable_convolutions(model: onnx.ModelProto) -> tuple[str, ...]:
+    keep_float = float_nodes(model)
+    return tuple(n.name for n in model.graph.node if n.op_type == "Conv" and n.name not in keep_float)
 
 
 def _probabilities(model: onnx.ModelProto, windows: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:

@@ -104,6 +104,11 @@ def command(
                 f"{graph.precision}: activations of convolutions saturate beyond percentile "
                 f"{graph.activation_percentile:g}, which answered best on training windows"
             )
+        if graph.sensitive_operators:
+            click.echo(
+                f"{graph.precision}: {len(graph.sensitive_operators)} of the convolutions in float, because INT8 moved "
+                f"the answers to training windows too far: {', '.join(graph.sensitive_operators)}"
+            )
     for note in bundle.manifest.notes:
         click.echo(f"Note: {note}")
     total_mb = (bundle.root / "manifest.json").stat().st_size / 1e6

@@ -18,7 +18,7 @@ from edgepain.engine import open_engine, softmax
 from edgepain.engine.onnx import session_options
 from edgepain.errors import ConfigError, DataError, VerificationError
 from edgepain.export import Limits, export_run
-from edgepain.export.quantize import quantize
+from edgepain.export.quantize import coverage, quantize
 from edgepain.export.rewrite import LeanNetwork
 from edgepain.export.trace import trace
 from edgepain.export.verify import compare, require_within
@@ -151,6 +151,20 @@ def test_the_percentile_that_answers_best_is_taken(exported: Bundle, monkeypatch
     artefacts[0] *= 1e4
     monkeypatch.setattr("edgepain.export.quantize.PERCENTILES", (100.0, 95.0))
     assert quantize(model, artefacts, windows(10)).percentile == 95.0
+
+
+def test_sensitive_convolutions_stay_in_float(exported: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = onnx.load(exported.root / "model.onnx")
+    relaxed = quantize(model, windows(20), windows(10))
+    assert not relaxed.sensitive
+    assert coverage(model, relaxed.model)[0]["Conv"] == 4
+    monkeypatch.setattr("edgepain.export.quantize.MAX_MEAN_DIFFERENCE", 0.0)
+    strict = quantize(model, windows(20), windows(10))
+    assert len(strict.sensitive) == 4
+    as_int8, as_float, _ = coverage(model, strict.model)
+    assert "Conv" not in as_int8
+    assert as_float["Conv"] == 6
+    assert as_int8["MatMul"] > 0
 
 
 def test_compact_bundle_shares_its_weights(small_run: Any, exported: Bundle, tmp_path: Path) -> None:
