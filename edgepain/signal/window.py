@@ -151,7 +151,7 @@ class _Track:
 
     def forget(self, before_s: float) -> None:
         self._extend_history(before_s)
-        # The last sample before `before_s` is kept: grid points lie between it and the next, and the history ends there.
+        # The last sample before `before_s` is kept: grid points lie between it and the next; there the history ends.
         self._drop(int(np.searchsorted(self.times_s, before_s, side="left")) - 1)
         if self._history_begin is not None:
             old = self._grid_index(before_s - self._causal.horizon_s) - self._history_begin
