@@ -10,7 +10,7 @@ from rich.table import Table
 
 from edgepain.benchmarks import flops, paper
 from edgepain.benchmarks.machine import Machine
-from edgepain.benchmarks.report import EngineRow, Operations, Report
+from edgepain.benchmarks.report import EngineRow, Report
 
 _NAMES = {"torch": "torch eager", "fp32": "ONNX fp32", "int8": "ONNX INT8"}
 
@@ -62,14 +62,10 @@ def _operations_table(report: Report) -> Table:
             row.fusion if row.name in fused else "either",
             f"{row.multiply_adds / 1e6:.2f}",
             f"{row.mflops:.2f}",
-            _fvcore(row, report.fvcore),
+            "n/a" if row.fvcore_multiply_adds is None else f"{row.fvcore_multiply_adds / 1e6:.2f}",
             _or_na(row.paper_mflops, "g", "not printed"),
         )
     return table
-
-
-def _fvcore(row: Operations, reason: str) -> str:
-    return escape(f"n/a ({reason})") if row.fvcore_multiply_adds is None else f"{row.fvcore_multiply_adds / 1e6:.2f}"
 
 
 def _why_different(report: Report) -> str:
@@ -83,6 +79,8 @@ def _why_different(report: Report) -> str:
         f"ALSTM: the LSTM of the paper's Table 2, {width // 2} wide, has {flops.alstm(sequence).mflops:.1f} MFLOPs; "
         f"one {width} wide would have {wide_mflops:.1f}.",
     ]
+    if report.fvcore:
+        lines.append(f"fvcore: n/a ({report.fvcore}).")
     for row in report.operations:
         lines += [
             f"{row.name}: {name} is {value:+,} multiply-adds here against fvcore, which does not see it."

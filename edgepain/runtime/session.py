@@ -200,8 +200,8 @@ class Session:
             self._abstentions[str(decision.abstain)] += 1
         elif decision.label is not None:
             self._labels[decision.label] += 1
-        if decision.latency_ms is not None:
-            self._latencies_ms.append(decision.latency_ms)
+            if decision.latency_ms is not None:
+                self._latencies_ms.append(decision.latency_ms)
         if decision.inference_ms is not None:
             self._inferences_ms.append(decision.inference_ms)
         for sink in self._sinks:
