@@ -179,6 +179,7 @@ class Decider:
                 str(m): SignalState(
                     str(quality.code),
                     quality.valid_fraction,
+                    round((1 - quality.valid_fraction) * window.seconds, 3),
                     self._cutter.history_seconds(stats),
                     self._flags(window, m),
                 )

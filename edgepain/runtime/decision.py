@@ -27,12 +27,14 @@ class SignalState(msgspec.Struct, frozen=True):
     """One modality in one window.
 
     quality: ok, gaps, no_contact or flat. valid_fraction: share of the window backed by real samples.
+    gap_s: seconds of the window that are not.
     history_s: seconds of valid signal that the scaling rests on. flags: what the device said of samples in
     the window (overrun, lead_off, clipped, range_changed).
     """
 
     quality: str
     valid_fraction: float
+    gap_s: float
     history_s: float
     flags: tuple[str, ...] = ()
 

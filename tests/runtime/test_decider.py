@@ -200,6 +200,8 @@ def test_ten_bad_seconds_are_abstained_on_with_the_reason(
     assert len(inside) == 3
     assert {d.reason for d in inside} == {reason}
     assert all(d.signals[modality.value].quality != "ok" for d in inside)
+    missing = inside[0].signals[modality.value].quality == "gaps"
+    assert {d.signals[modality.value].gap_s for d in inside} == {5.5 if missing else 0.0}
     good = [d for d in decisions if d.end_s < 30 or d.start_s > 41]
     assert all(d.label for d in good if d.start_s > 12)
     assert {d.label is None for d in decisions if d.abstain} == {True}
