@@ -1,6 +1,7 @@
 """Ways to make INT8 of a graph, side by side on this machine: `python -m edgepain.benchmarks.variants BUNDLE`.
 
-Prints the table of docs/quantization.md. Needs `edgepain[export]` and a bundle with an fp32 graph on its own weights.
+Prints the table of docs/quantization.md. Needs `edgepain[export]` and a bundle with an INT8 graph, and an fp32 graph on
+its own weights. Static forms saturate at the percentile that the export chose.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 import onnxruntime as ort
-from onnxruntime.quantization import QuantFormat, QuantType, quantize_dynamic, quantize_static
+from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_dynamic, quantize_static
 from rich import box
 from rich.console import Console
 from rich.table import Table
@@ -40,7 +41,8 @@ def main(bundle: Path, rounds: int) -> None:
     with np.load(bundle / "calibration.npz") as archive:
         calibration = archive["windows"]
     with TemporaryDirectory(prefix="edgepain-") as scratch, quiet():
-        paths = _make(bundle / opened.graph("fp32").file, calibration, Path(scratch))
+        percentile = opened.graph("int8").activation_percentile or 100.0
+        paths = _make(bundle / opened.graph("fp32").file, calibration, percentile, Path(scratch))
         sessions = {name: _session(path) for name, path in paths.items()}
         sessions["fp32, SkipLayerNorm fusion on"] = _session(paths["fp32"], disabled=())
         sizes = {name: path.stat().st_size / 1e6 for name, path in paths.items()}
@@ -59,7 +61,7 @@ def main(bundle: Path, rounds: int) -> None:
     Console(width=120).print(table)
 
 
-def _make(fp32: Path, calibration: Windows, scratch: Path) -> dict[str, Path]:
+def _make(fp32: Path, calibration: Windows, percentile: float, scratch: Path) -> dict[str, Path]:
     keep_float = float_nodes(onnx.load(fp32))
     paths = {"fp32": fp32}
 
@@ -79,7 +81,8 @@ def _make(fp32: Path, calibration: Windows, scratch: Path) -> dict[str, Path]:
             per_channel=True,
             reduce_range=narrow,
             nodes_to_exclude=keep_float,
-            extra_options={"ActivationSymmetric": symmetric},
+            calibrate_method=CalibrationMethod.Percentile,
+            extra_options={"ActivationSymmetric": symmetric, "CalibPercentile": percentile},
         )
         return paths[name]
 
@@ -96,7 +99,7 @@ def _make(fp32: Path, calibration: Windows, scratch: Path) -> dict[str, Path]:
 
     matrices = LAYERS[1:]
     convolutions = static(fp32, "Conv static", ["Conv"])
-    dynamic(convolutions, "Conv static, MatMul dynamic (exported)", matrices)
+    dynamic(convolutions, "Conv static, MatMul dynamic", matrices)
     narrow = static(fp32, "Conv static, 7-bit weights", ["Conv"], narrow=True)
     dynamic(narrow, "Conv static, MatMul dynamic, 7-bit weights", matrices, narrow=True)
     dynamic(fp32, "MatMul dynamic", matrices)
