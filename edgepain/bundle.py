@@ -1,6 +1,6 @@
 """The model bundle: one directory with everything a device needs, and nothing executable.
 
-    manifest.json      what it is, for which signals, trained on what, how accurate; SHA-256 of every file
+    manifest.json      what it is, for which signals, trained on what, how accurate; SHA-256 of every file and of itself
     model.onnx         the network in fp32, if the bundle carries it
     model.int8.onnx    the network in INT8, if the bundle carries it
     golden.npz         real windows and the reference answers; every engine is checked against them
@@ -101,6 +101,7 @@ class AccuracyFacts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     balanced_accuracy: float
     changed_labels: int
     max_probability_difference: float
+    mean_probability_difference: float = 0.0
 
 
 class GraphFacts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -129,7 +130,7 @@ class FileFacts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Everything a device and a person need to know of a bundle."""
+    """Everything a device and a person need to know of a bundle. sha256: see `seal`."""
 
     schema: int
     name: str
@@ -146,6 +147,7 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     tools: dict[str, str]
     files: dict[str, FileFacts]
     notes: tuple[str, ...] = ()
+    sha256: str = ""
 
     def __post_init__(self) -> None:
         if tuple(m.modality for m in self.modalities) != self.network.modalities:
@@ -292,8 +294,22 @@ def write_manifest(root: Path, manifest: Manifest) -> Bundle:
         if p.is_file() and p.name != MANIFEST
     }
     complete = msgspec.structs.replace(manifest, files=files)
-    (root / MANIFEST).write_bytes(msgspec.json.format(msgspec.json.encode(complete), indent=2) + b"\n")
+    (root / MANIFEST).write_bytes(seal(msgspec.to_builtins(complete)))
     return open_bundle(root)
+
+
+def seal(manifest: Mapping[str, object]) -> bytes:
+    """The manifest as JSON with its own SHA-256 in it, over all other fields in sorted order.
+
+    It shows a slip of an editor or a disk. It is no signature: who means harm can compute it again.
+    """
+    sealed = {**manifest, "sha256": _seal_of(manifest)}
+    return msgspec.json.format(msgspec.json.encode(sealed), indent=2) + b"\n"
+
+
+def _seal_of(manifest: Mapping[str, object]) -> str:
+    unsealed = {name: value for name, value in manifest.items() if name != "sha256"}
+    return hashlib.sha256(msgspec.json.encode(unsealed, order="sorted")).hexdigest()
 
 
 def sha256_of(path: Path) -> str:
@@ -317,8 +333,11 @@ def _decode_manifest(path: Path) -> Manifest:
             raise BundleError(
                 f"{path} has schema {schema}, this edgepain reads up to {SCHEMA}; install a newer edgepain"
             )
-        return msgspec.json.decode(data, type=Manifest)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        manifest = msgspec.json.decode(data, type=Manifest)
+        if manifest.sha256 != _seal_of(msgspec.json.decode(data)):
+            raise BundleError(f"{path} was changed after export (SHA-256 differs); copy or export the bundle again")
+        return manifest
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, OverflowError) as error:
         raise BundleError(f"{path} is damaged or no manifest ({error}); copy or export the bundle again") from error
 
 

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from edgepain.bundle import MANIFEST, SCHEMA, Bundle, open_bundle, sha256_of, write_manifest
+from edgepain.bundle import MANIFEST, SCHEMA, Bundle, open_bundle, seal, sha256_of, write_manifest
 from edgepain.errors import BundleError, BundleMismatchError
 from edgepain.signal import Modality, StreamInfo
 
@@ -20,9 +20,9 @@ SENSOR = (StreamInfo(Modality.EDA, "uS", 8.0), StreamInfo(Modality.BVP, "a.u.", 
 
 
 def edit(bundle: Bundle, **changes: Any) -> None:
-    """Change fields of the manifest as an attacker or an editor would."""
+    """Change fields of the manifest as an attacker would, who computes its hash again."""
     path = bundle.root / MANIFEST
-    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+    path.write_bytes(seal({**json.loads(path.read_text()), **changes}))
 
 
 def listed(bundle: Bundle, **extra: Any) -> dict[str, Any]:
@@ -43,6 +43,18 @@ def test_what_was_written_is_what_opens(exported: Bundle) -> None:
     assert set(exported.manifest.files) == {"model.onnx", "model.int8.onnx", "golden.npz", "calibration.npz"}
     for name, facts in exported.manifest.files.items():
         assert facts.sha256 == sha256_of(exported.root / name)
+
+
+@pytest.mark.parametrize(
+    ("before", "after"), [('"no pain"', '"pain?"'), ('"min_history_s": 10.0', '"min_history_s": 1.0')]
+)
+def test_an_edited_manifest_is_found(bundle_copy: Bundle, before: str, after: str) -> None:
+    path = bundle_copy.root / MANIFEST
+    text = path.read_text()
+    assert before in text
+    path.write_text(text.replace(before, after))
+    with pytest.raises(BundleError, match=r"manifest\.json was changed after export"):
+        open_bundle(bundle_copy.root)
 
 
 def test_no_directory_no_manifest(tmp_path: Path) -> None:
@@ -158,7 +170,11 @@ def test_any_json_in_any_field_raises_nothing_else(
     folder = tmp_path_factory.mktemp("typed")
     for name in exported.manifest.files:
         (folder / name).hardlink_to(exported.root / name)
-    (folder / MANIFEST).write_text(json.dumps(manifest))
+    try:
+        text = seal(manifest)
+    except (OverflowError, UnicodeEncodeError):  # JSON that only Python writes.
+        text = json.dumps(manifest).encode()
+    (folder / MANIFEST).write_bytes(text)
     assert "\n" not in refusal(folder)
 
 
