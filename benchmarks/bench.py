@@ -15,10 +15,13 @@ from edgepain.benchmarks.latency import EngineName, Latency, NotMeasured, measur
 from edgepain.benchmarks.machine import this_machine
 from edgepain.benchmarks.report import SCHEMA, EngineRow, Operations, PaperLatency, Report
 from edgepain.bundle import Bundle, NetworkSpec
+from edgepain.engine import softmax
 from edgepain.errors import ConfigError, MissingExtraError
 
 # Ratios of medians closer to 1 than this come and go between two runs.
 SLOWER = 1.05
+# Another machine or torch adds in another order; another training answers otherwise by far more than this.
+SAME_WEIGHTS = 1e-3
 
 
 def benchmark(
@@ -30,7 +33,8 @@ def benchmark(
 ) -> Report:
     """Measure `bundle`; with the folder of its training `run`, torch computes on the trained weights.
 
-    Raises ConfigError where the run has another network, MissingExtraError where it cannot be read without torch.
+    Raises ConfigError where `run` is not the one that the bundle was exported from, MissingExtraError where it
+    cannot be read without torch.
     """
     operations, fvcore_reason = _operations(bundle.manifest.network)
     with tempfile.TemporaryDirectory(prefix="edgepain-") as scratch:
@@ -55,6 +59,7 @@ def benchmark(
 
 def _weights(run: Path, bundle: Bundle, scratch: Path) -> Path:
     try:
+        import torch
         from safetensors.torch import save_file
 
         from edgepain.train.run import open_run
@@ -63,8 +68,20 @@ def _weights(run: Path, bundle: Bundle, scratch: Path) -> Path:
     opened = open_run(run)
     if opened.spec != bundle.manifest.network:
         raise ConfigError(f"run {run} has another network than bundle {bundle.root}; name the run it was exported from")
+    network = opened.network()
+    golden = bundle.golden()
+    if "torch" not in golden.logits:
+        raise ConfigError(f"bundle {bundle.root} has no answers of torch to know run {run} by; export it again")
+    with torch.inference_mode():
+        found = network(torch.from_numpy(golden.windows)).numpy()
+    # Not "more than": an answer that is no number differs too.
+    if not np.abs(softmax(found) - softmax(golden.logits["torch"])).max() <= SAME_WEIGHTS:
+        raise ConfigError(
+            f"run {run} is not the one that bundle {bundle.root} was exported from: it answers the golden windows "
+            "otherwise; name that run, or leave --run out"
+        )
     path = scratch / "network.safetensors"
-    save_file(opened.network().state_dict(), path)
+    save_file(network.state_dict(), path)
     return path
 
 

@@ -7,7 +7,6 @@ give the same probabilities, nothing was lost or altered between the sensor and 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
@@ -15,10 +14,10 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from edgepain.benchmarks.live_decisions import read_live_decisions
 from edgepain.bundle import Bundle
 from edgepain.engine import Engine, softmax
 from edgepain.errors import BundleMismatchError, ConfigError, DataError
-from edgepain.runtime import Abstention, Decision
 from edgepain.signal import Event, Recording
 from edgepain.train.datasets.base import Dataset, Placement
 from edgepain.train.metrics import Scores, score
@@ -30,10 +29,17 @@ TOLERANCE = 1e-4
 
 
 class Evaluation(msgspec.Struct, frozen=True):
-    """Scores on the labelled windows that can be judged. abstained: those that cannot (quality or history)."""
+    """Scores on the labelled windows that can be judged. abstained: those that cannot (quality or history).
+
+    maybe_trained_on: subjects that the bundle may have learnt from. labels: the bundle's classes; dataset_labels: what
+    the dataset calls them.
+    """
 
     subjects: tuple[str, ...]
+    maybe_trained_on: tuple[str, ...]
     precision: str
+    labels: tuple[str, ...]
+    dataset_labels: tuple[str, ...]
     abstained: int
     scores: Scores
 
@@ -44,6 +50,7 @@ class Comparison(msgspec.Struct, frozen=True):
     windows: all up to the end of play, after which live use waited in vain for samples.
     compared: windows that both judged. only_live, only_offline: windows that only one judged.
     live: scores of the live decisions on labelled windows, None where there is no such window.
+    maybe_trained_on: whether the bundle may have learnt from this subject.
     """
 
     subject: str
@@ -54,6 +61,7 @@ class Comparison(msgspec.Struct, frozen=True):
     changed_labels: int
     max_probability_difference: float
     live: Scores | None
+    maybe_trained_on: bool
 
     @property
     def equal(self) -> bool:
@@ -62,38 +70,60 @@ class Comparison(msgspec.Struct, frozen=True):
         return within and self.compared > 0 and not (self.only_live or self.only_offline or self.changed_labels)
 
 
-@dataclass(frozen=True)
-class _Live:
-    starts_s: npt.NDArray[np.float64]
-    probabilities: npt.NDArray[np.float64]
-    judged: npt.NDArray[np.bool_]
+def default_subjects(bundle: Bundle, dataset: Dataset) -> tuple[str, ...]:
+    """Subjects that the training held out and the dataset has; all of the dataset where there is none of them."""
+    everybody = dataset.subjects()
+    if bundle.manifest.training.dataset != dataset.name:
+        return everybody
+    return tuple(subject for subject in everybody if subject in bundle.manifest.training.held_out) or everybody
 
 
-def evaluate(bundle: Bundle, engine: Engine, dataset: Dataset, subjects: Sequence[str]) -> Evaluation:
+def maybe_trained_on(bundle: Bundle, dataset: Dataset, subjects: Sequence[str]) -> tuple[str, ...]:
+    """Those subjects that the bundle may have learnt from: of the same kind of dataset, and not known as held out."""
+    training = bundle.manifest.training
+    if training.dataset != dataset.name:
+        return ()
+    return tuple(subject for subject in subjects if subject not in training.held_out)
+
+
+def evaluate(
+    bundle: Bundle, engine: Engine, dataset: Dataset, subjects: Sequence[str], *, any_labels: bool = False
+) -> Evaluation:
     """Answers of the engine on the labelled windows of these subjects, scaled causally as live.
 
-    Raises BundleMismatchError where the dataset's classes are others in number than the bundle's, DataError where
-    no window can be judged.
+    any_labels: take the dataset's classes for the bundle's in the same order, whatever their names.
+
+    Raises BundleMismatchError where the dataset's classes are not the bundle's, DataError where no window can be
+    judged.
     """
-    _require_classes(bundle, dataset)
+    _require_labels(bundle, dataset, any_labels)
     table = _cut(bundle, dataset, subjects)
     x, usable = table.scaled("causal")
     if not usable.any():
         raise DataError(f"no window of {', '.join(subjects)} can be judged: quality or history never suffices")
     kept = table.select(usable)
     probabilities = softmax(engine.predict(x[usable]))
-    abstained = int(np.count_nonzero(~usable))
-    return Evaluation(tuple(subjects), engine.precision, abstained, score(kept.labels, probabilities, kept.subjects))
+    return Evaluation(
+        subjects=tuple(subjects),
+        maybe_trained_on=maybe_trained_on(bundle, dataset, subjects),
+        precision=engine.precision,
+        labels=bundle.manifest.labels,
+        dataset_labels=dataset.labels,
+        abstained=int(np.count_nonzero(~usable)),
+        scores=score(kept.labels, probabilities, kept.subjects),
+    )
 
 
-def compare_live(bundle: Bundle, engine: Engine, dataset: Dataset, subject: str, decisions: Path) -> Comparison:
+def compare_live(
+    bundle: Bundle, engine: Engine, dataset: Dataset, subject: str, decisions: Path, *, any_labels: bool = False
+) -> Comparison:
     """Hold the decisions that `edgepain run --json` wrote against the windows of the recording they were made on.
 
-    The recording must have been played from its beginning. Raises DataError where the file holds no decisions of
-    this bundle.
+    The recording must have been played from its beginning. Raises BundleMismatchError as `evaluate` does, DataError
+    where the file holds no decisions of this graph of this bundle.
     """
-    _require_classes(bundle, dataset)
-    live = _read_decisions(decisions, bundle.manifest.labels)
+    _require_labels(bundle, dataset, any_labels)
+    live = read_live_decisions(decisions, bundle, engine.precision)
     recording = _only_recording(dataset, subject)
     table = _cut(bundle, _AtStarts(dataset, recording, live.starts_s, bundle.manifest.window.seconds), [subject])
     x, usable = table.scaled("causal")
@@ -116,6 +146,7 @@ def compare_live(bundle: Bundle, engine: Engine, dataset: Dataset, subject: str,
         ),
         max_probability_difference=float(difference.max()) if difference.size else 0.0,
         live=scores,
+        maybe_trained_on=bool(maybe_trained_on(bundle, dataset, [subject])),
     )
 
 
@@ -125,42 +156,20 @@ def _cut(bundle: Bundle, dataset: Dataset, subjects: Sequence[str]) -> WindowTab
     return cut_table(dataset, modalities, spec=manifest.window_spec, causal=manifest.causal_spec, subjects=subjects)
 
 
-def _require_classes(bundle: Bundle, dataset: Dataset) -> None:
-    if len(dataset.labels) != len(bundle.manifest.labels):
-        raise BundleMismatchError(
-            f"bundle {bundle.manifest.name!r} tells {' / '.join(bundle.manifest.labels)} apart, the dataset "
-            f"{' / '.join(dataset.labels)}; choose the reader's options so that the classes agree"
-        )
-
-
-def _read_decisions(path: Path, labels: Sequence[str]) -> _Live:
-    found: list[Decision] = []
-    try:
-        lines = path.read_bytes().splitlines()
-    except OSError as error:
-        raise DataError(f"{path} cannot be read ({error.strerror}); write it with: edgepain run --json") from error
-    for number, line in enumerate(lines, 1):
-        try:
-            if msgspec.json.decode(line, type=_Typed).type != "decision":
-                continue
-            decision = msgspec.json.decode(line, type=Decision)
-        except msgspec.DecodeError as error:
-            raise DataError(f"{path}, line {number}: not written by edgepain run --json ({error})") from error
-        named = decision.probabilities
-        if named is not None and set(named) != set(labels):
-            raise DataError(
-                f"{path}, line {number}: decided {', '.join(named)}, not {', '.join(labels)}; other bundle?"
-            )
-        found.append(decision)
-    while found and found[-1].abstain is Abstention.NO_DATA:
-        found.pop()
-    if not found:
-        raise DataError(f"{path} holds no decision on any sample; write it with: edgepain run --json")
-    named_all = [decision.probabilities or dict.fromkeys(labels, 0.0) for decision in found]
-    return _Live(
-        np.array([decision.start_s for decision in found]),
-        np.array([[named[label] for label in labels] for named in named_all]),
-        np.array([decision.probabilities is not None for decision in found]),
+def _require_labels(bundle: Bundle, dataset: Dataset, any_labels: bool) -> None:
+    ours, theirs = bundle.manifest.labels, dataset.labels
+    if ours == theirs:
+        return
+    if len(ours) != len(theirs):
+        remedy = "choose the reader's options so that the classes agree"
+    elif sorted(ours) == sorted(theirs):
+        remedy = "in another order, so that each would count as the other; swap them in the reader's options"
+    elif any_labels:
+        return
+    else:
+        remedy = "choose the reader's options so that the names agree, or take them for the same with --any-labels"
+    raise BundleMismatchError(
+        f"bundle {bundle.manifest.name!r} tells {' / '.join(ours)} apart, the dataset {' / '.join(theirs)}; {remedy}"
     )
 
 
@@ -171,10 +180,6 @@ def _only_recording(dataset: Dataset, subject: str) -> Recording:
     if len(recordings) != 1:
         raise DataError(f"{subject} has {len(recordings)} recordings; live decisions are compared with one")
     return recordings[0]
-
-
-class _Typed(msgspec.Struct):
-    type: str
 
 
 class _AtStarts(Dataset):

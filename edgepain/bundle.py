@@ -32,6 +32,8 @@ MAX_MANIFEST_BYTES = 1 << 20
 MAX_FILE_BYTES = 1 << 30
 
 Precision = Literal["fp32", "int8"]
+Scaling = Literal["subject", "causal"]
+SCALINGS: tuple[Scaling, ...] = ("subject", "causal")
 
 
 class NetworkSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -72,13 +74,13 @@ class WindowFacts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class ScalingFacts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How windows were scaled in training, and the causal form that live use applies (`CausalSpec`)."""
 
-    trained_with: Literal["subject", "causal"]
+    trained_with: Scaling
     min_history_s: float
     horizon_s: float
 
 
 class TrainingFacts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Where the weights come from, in words and numbers a person asks for."""
+    """Where the weights come from, in words and numbers a person asks for. held_out: ids of those subjects."""
 
     dataset: str
     task: str
@@ -89,19 +91,25 @@ class TrainingFacts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     config: str
     seed: int
     synthetic: bool
+    held_out: tuple[str, ...] = ()
 
 
 class AccuracyFacts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Accuracy on windows of held-out subjects, for one precision and one scaling."""
+    """Accuracy on windows of held-out subjects, for one precision and one scaling.
+
+    missing_classes: indices of labels that no window has under this scaling; the accuracies are None then, for one
+    over the other classes says nothing of the whole.
+    """
 
     precision: Literal["torch", "fp32", "int8"]
-    scaling: Literal["subject", "causal"]
+    scaling: Scaling
     windows: int
-    accuracy: float
-    balanced_accuracy: float
+    accuracy: float | None
+    balanced_accuracy: float | None
     changed_labels: int
     max_probability_difference: float
     mean_probability_difference: float = 0.0
+    missing_classes: tuple[int, ...] = ()
 
 
 class GraphFacts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime, timezone
 from importlib.metadata import version
 from pathlib import Path
@@ -28,7 +28,7 @@ from edgepain.bundle import (
     write_manifest,
 )
 from edgepain.engine import OnnxEngine, open_engine
-from edgepain.errors import ConfigError
+from edgepain.errors import ConfigError, EdgepainError
 from edgepain.export import compact as compacting
 from edgepain.export.graphs import Graph, Progress, make_graphs
 from edgepain.export.run import ExportableRun
@@ -59,16 +59,18 @@ def export_run(
     compact: store weights once, as INT8, for both precisions (see `edgepain.export.compact`).
     force: replace a bundle that is there. progress: told what is done next, in words.
 
-    Raises ConfigError where `out` is in use, DataError where no window can judge the export, VerificationError
-    where a graph is further from torch than `limits`; `out` is then as it was before.
+    Raises ConfigError where `out` is in use or cannot be made, DataError where no window can judge the export,
+    VerificationError where a graph is further from torch than `limits`, EdgepainError where writing fails, as on
+    a full disk; `out` is then as it was before.
     """
     tell = progress or (lambda _: None)
     _require_free(out, force)
-    network = run.network()
-    calibration, trial = calibration_windows(run, CALIBRATION_WINDOWS)
-    held_out = held_out_windows(run)
-    graphs = make_graphs(network, calibration, trial, precisions, compact, tell)
+    # The directory comes first: nobody should wait for a quantization that has nowhere to go.
     with _new_directory(out) as scratch:
+        network = run.network()
+        calibration, trial = calibration_windows(run, CALIBRATION_WINDOWS)
+        held_out = held_out_windows(run)
+        graphs = make_graphs(network, calibration, trial, precisions, compact, tell)
         if compact:
             compacting.move_weights([g.model for g in graphs], scratch)
         for graph in graphs:
@@ -119,9 +121,13 @@ def _manifest(run: ExportableRun, graphs: list[Graph], name: str, demonstration:
 
 
 def _require_free(out: Path, force: bool) -> None:
-    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
-        return
-    if not (out / MANIFEST).is_file():
+    try:
+        if not out.exists() or (out.is_dir() and not any(out.iterdir())):
+            return
+        is_bundle = (out / MANIFEST).is_file()
+    except OSError as error:
+        raise _cannot_be_made(out, error) from error
+    if not is_bundle:
         raise ConfigError(f"{out} exists and is no bundle; choose another --out")
     if not force:
         raise ConfigError(f"{out} holds a bundle already; choose another --out or replace it with --force")
@@ -130,12 +136,29 @@ def _require_free(out: Path, force: bool) -> None:
 @contextmanager
 def _new_directory(out: Path) -> Iterator[Path]:
     """A directory beside `out`, on the same file system, that is gone afterwards whatever happens."""
-    out.parent.mkdir(parents=True, exist_ok=True)
-    scratch = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
+    missing = [folder for folder in out.parents if not folder.exists()]
     try:
-        yield scratch
+        try:
+            out.parent.mkdir(parents=True, exist_ok=True)
+            scratch = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
+        except OSError as error:
+            raise _cannot_be_made(out, error) from error
+        try:
+            yield scratch
+        except OSError as error:
+            raise EdgepainError(
+                f"{out} cannot be written ({error.strerror or error}); make room or choose another --out"
+            ) from error
+        finally:
+            shutil.rmtree(scratch, ignore_errors=True)
     finally:
-        shutil.rmtree(scratch, ignore_errors=True)
+        for folder in missing:
+            with suppress(OSError):  # Not empty: the bundle is in it.
+                folder.rmdir()
+
+
+def _cannot_be_made(out: Path, error: OSError) -> ConfigError:
+    return ConfigError(f"{out} cannot be made a bundle ({error.strerror}); choose another --out")
 
 
 def _move_into_place(scratch: Path, out: Path) -> None:

@@ -2,13 +2,33 @@
 
 from __future__ import annotations
 
-from typing import Literal, Protocol
+from typing import Protocol
 
-from edgepain.bundle import ModalitySpec, NetworkSpec, TrainingFacts
+import numpy as np
+import numpy.typing as npt
+
+from edgepain.bundle import ModalitySpec, NetworkSpec, Scaling, TrainingFacts
 from edgepain.signal import CausalSpec, WindowSpec
 from edgepain.train.models import CrossModTransformer
-from edgepain.train.split import Split
-from edgepain.train.windows import WindowTable
+
+
+class Subjects(Protocol):
+    """Who trains and who is held out; `edgepain.train.split.Split` is one."""
+
+    @property
+    def train(self) -> tuple[str, ...]: ...
+    @property
+    def held_out(self) -> tuple[str, ...]: ...
+
+
+class Windows(Protocol):
+    """Cut windows with their true labels [N]; `edgepain.train.windows.WindowTable` is one."""
+
+    @property
+    def labels(self) -> npt.NDArray[np.int64]: ...
+
+    def scaled(self, scaling: Scaling) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]:
+        """Windows [N, M, S], scaled, and which of them are usable [N]."""
 
 
 class ExportableRun(Protocol):
@@ -21,13 +41,13 @@ class ExportableRun(Protocol):
     @property
     def causal(self) -> CausalSpec: ...
     @property
-    def scaling(self) -> Literal["subject", "causal"]: ...
+    def scaling(self) -> Scaling: ...
     @property
     def labels(self) -> tuple[str, ...]: ...
     @property
-    def split(self) -> Split: ...
+    def split(self) -> Subjects: ...
 
     def network(self) -> CrossModTransformer: ...
-    def part(self, subjects: tuple[str, ...]) -> WindowTable: ...
+    def part(self, subjects: tuple[str, ...]) -> Windows: ...
     def training_facts(self) -> TrainingFacts: ...
     def modality_specs(self) -> tuple[ModalitySpec, ...]: ...

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
+from edgepain.bundle import SCALINGS, Scaling
 from edgepain.errors import DataError
 from edgepain.export.run import ExportableRun
-
-Scaling = Literal["subject", "causal"]
-SCALINGS: tuple[Scaling, ...] = ("subject", "causal")
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from edgepain.firmware_bridge.clock import DeviceClock
 from edgepain.firmware_bridge.edgeframe import Frame, FrameDecoder, FrameType
 from edgepain.firmware_bridge.playback import packaged_recording, read_csv, read_e4
 from edgepain.firmware_bridge.recorder import open_recording, read_recording
-from edgepain.firmware_bridge.replay import replay
+from edgepain.firmware_bridge.replay import ReplaySource
 from edgepain.firmware_bridge.serial_source import SerialSource
 
 __all__ = [
@@ -13,6 +13,7 @@ __all__ = [
     "Frame",
     "FrameDecoder",
     "FrameType",
+    "ReplaySource",
     "SampleAssembler",
     "SerialSource",
     "open_recording",
@@ -20,5 +21,4 @@ __all__ = [
     "read_csv",
     "read_e4",
     "read_recording",
-    "replay",
 ]

@@ -8,10 +8,15 @@ from __future__ import annotations
 
 from collections import deque
 
+from edgepain.signal import ClockSkew
+
 WINDOW_S = 5.0
-# Drift of two quartz clocks is some 10 ppm; below this span the jitter of arrivals would pass for more.
+# Skew of two quartz clocks is some 10 ppm; below this span the jitter of arrivals would pass for more.
 MIN_SPAN_S = 60.0
 MAX_WINDOWS = 120
+# A quartz is within 100 ppm, a trimmed RC oscillator within 500. What is further off is played at another speed,
+# or wanders so much that one line does not fit ten minutes of it.
+MAX_SKEW_PPM = 1000.0
 
 
 class DeviceClock:
@@ -19,7 +24,7 @@ class DeviceClock:
 
     Fed with (device time, arrival) pairs, it keeps the earliest arrival of every 5 s of device time for ten
     minutes, and lays the line under them that is nearest to them all: the edge of their lower convex
-    hull at their mean time (the least sum of distances). With under 60 s of data the line has no slope.
+    hull at their mean time (the least sum of distances).
     """
 
     def __init__(self) -> None:
@@ -45,39 +50,41 @@ class DeviceClock:
             return
         self._line = None
 
-    @property
-    def drift_ppm(self) -> float:
-        """How fast the device's clock runs against the host's, in parts per million; 0 below 60 s of data.
-
-        Raises ValueError before the first `update`.
-        """
+    def skew(self) -> ClockSkew:
+        """How fast the device's clock runs against the host's; unknown below 60 s of data, or past 1000 ppm."""
+        if self._span_s < MIN_SPAN_S:
+            return ClockSkew(
+                None, f"{self._span_s:.0f} s of data since the device's clock began, {MIN_SPAN_S:g} needed"
+            )
         _, _, slope = self._fit()
-        return -slope / (1.0 + slope) * 1e6
+        ppm = -slope / (1.0 + slope) * 1e6 if slope > -1.0 else float("inf")
+        if abs(ppm) <= MAX_SKEW_PPM:
+            return ClockSkew(ppm)
+        times = 1.0 + ppm * 1e-6
+        return ClockSkew(None, f"the device's clock runs {times:.4g} times as fast: no true time, or no quartz")
 
-    def host_s(self, device_s: float) -> float:
-        """Host time at which a sample taken at `device_s` would have arrived without any delay of its own.
+    def host_s(self, device_s: float) -> float | None:
+        """Host time at which a sample taken at `device_s` would have arrived by the fastest way there was.
 
-        Raises ValueError before the first `update`.
+        A constant delay cannot be told from an offset of the clocks. None where `skew` is unknown.
         """
+        if self.skew().ppm is None:
+            return None
         at_s, offset_s, slope = self._fit()
         return device_s + offset_s + slope * (device_s - at_s)
 
-    def delay_s(self, device_s: float, arrival_s: float) -> float:
-        """How much later than the fastest way an arrival was. Raises ValueError before the first `update`."""
-        return arrival_s - self.host_s(device_s)
+    @property
+    def _span_s(self) -> float:
+        return self._minima[-1][0] - self._minima[0][0] if self._minima else 0.0
 
     def _fit(self) -> tuple[float, float, float]:
         """(device time, offset there, slope of the offset) of the envelope."""
         if self._line is None:
-            if not self._minima:
-                raise ValueError("no arrival yet: the clock is not known")
             self._line = _envelope(list(self._minima))
         return self._line
 
 
 def _envelope(points: list[tuple[float, float]]) -> tuple[float, float, float]:
-    if points[-1][0] - points[0][0] < MIN_SPAN_S:
-        return (points[0][0], min(offset for _, offset in points), 0.0)
     mean = sum(at for at, _ in points) / len(points)
     hull: list[tuple[float, float]] = []
     for point in points:

@@ -14,6 +14,7 @@ much it left out.
 from __future__ import annotations
 
 import json
+import math
 import os
 import struct
 import time
@@ -162,7 +163,8 @@ def _read_chunk(content: bytes, at: int) -> Chunk | None:
         return None
     marker, arrival_s, length, crc = _CHUNK.unpack_from(content, at)
     (head_crc,) = _CRC.unpack_from(content, at + _CHUNK.size)
-    if marker != MARKER or head_crc != crc32(content[at : at + _CHUNK.size]):
+    sound = marker == MARKER and head_crc == crc32(content[at : at + _CHUNK.size]) and math.isfinite(arrival_s)
+    if not sound:
         return None
     data = content[at + _CHUNK_HEADER : at + _CHUNK_HEADER + length]
     return Chunk(arrival_s, data) if len(data) == length and crc32(data) == crc else None

@@ -16,20 +16,18 @@ from types import TracebackType
 import serial
 
 from edgepain.errors import PortError
-from edgepain.firmware_bridge.assembler import SampleAssembler
-from edgepain.firmware_bridge.clock import DeviceClock
 from edgepain.firmware_bridge.edgeframe import (
     DEVICE_STREAM,
     MAX_ENCODED,
     Command,
     Frame,
-    FrameDecoder,
     FrameType,
     encode,
 )
 from edgepain.firmware_bridge.ports import open_port
+from edgepain.firmware_bridge.receiver import Receiver
 from edgepain.firmware_bridge.recorder import WireRecorder, open_recording
-from edgepain.signal import DeviceInfo, LinkChange, LinkState, LinkStats, Samples, StreamEvent
+from edgepain.signal import ClockSkew, LinkChange, LinkState, LinkStats, StreamEvent
 
 HELLO_PERIOD_S = 1.0
 FIRST_RETRY_S = 0.1
@@ -57,15 +55,12 @@ class SerialSource:
         stall_s: float = 3.0,
         reconnect_s: float | None = None,
     ) -> None:
-        self.clock = DeviceClock()
         self._name = port
         self._baud = baud
         self._stall_s = stall_s
         self._reconnect_s = reconnect_s
-        self._decoder = FrameDecoder()
-        self._assembler = SampleAssembler()
+        self._receiver = Receiver()
         self._events: list[StreamEvent] = []
-        self._bytes_read = 0
         self._reconnects = 0
         self._bytes_unframed = 0
         self._alive_s = self._next_ask_s = time.monotonic()
@@ -99,17 +94,15 @@ class SerialSource:
 
     def stats(self) -> LinkStats:
         """Totals since the source was opened."""
-        wire, samples = self._decoder.counters, self._assembler.counters
-        return LinkStats(
-            bytes_read=self._bytes_read,
-            frames=wire.frames,
-            frames_lost=samples.lost,
-            crc_errors=wire.crc_errors,
-            malformed=wire.malformed + samples.malformed,
-            repeated=samples.repeated,
-            reconnects=self._reconnects,
-            restarts=samples.restarts,
-        )
+        return self._receiver.stats(self._reconnects)
+
+    def host_s(self, device_s: float) -> float | None:
+        """When a sample of session time `device_s` was taken, on this machine's clock, or None: see `Source`."""
+        return self._receiver.clock.host_s(device_s)
+
+    def clock_skew(self) -> ClockSkew:
+        """The device's clock against this machine's."""
+        return self._receiver.clock.skew()
 
     def close(self) -> None:
         """Close the port and the recording. `recv` then gives what is left, with LinkChange(CLOSED) at the end."""
@@ -134,28 +127,19 @@ class SerialSource:
         self._watch(now_s)
 
     def _take(self, data: bytes, arrival_s: float) -> None:
-        self._bytes_read += len(data)
-        self._bytes_unframed += len(data)
         if self._recorder is not None:
             self._recorder.write(arrival_s, data)
-        for frame in self._decoder.feed(data):
-            self._bytes_unframed = 0
-            for event in self._assembler.push(frame, arrival_s):
-                self._back_to_life(arrival_s)
-                self._follow_clock(event)
-                self._events.append(event)
-            if not self._assembler.wants_hello:
-                self._back_to_life(arrival_s)
-
-    def _follow_clock(self, event: DeviceInfo | Samples) -> None:
-        if isinstance(event, Samples):
-            self.clock.update(float(event.times_s[-1]), event.arrival_s)
-        else:
-            self.clock.reset()
+        frames = self._receiver.frames
+        events = self._receiver.feed(data, arrival_s)
+        sound = self._receiver.frames > frames
+        self._bytes_unframed = 0 if sound else self._bytes_unframed + len(data)
+        if events or (sound and not self._receiver.wants_hello):
+            self._back_to_life(arrival_s)
+        self._events += events
 
     def _ask_for_hello(self, port: serial.Serial) -> None:
         now_s = time.monotonic()
-        if not self._assembler.wants_hello or now_s < self._next_ask_s:
+        if not self._receiver.wants_hello or now_s < self._next_ask_s:
             return
         self._next_ask_s = now_s + HELLO_PERIOD_S
         self._command_id = (self._command_id + 1) & 0xFFFF
@@ -174,7 +158,7 @@ class SerialSource:
             detail = (
                 f"{self._bytes_unframed} bytes arrive but no valid frame: wrong baud rate or not an edgeframe device?"
             )
-        elif self._assembler.wants_hello and self._bytes_read:
+        elif self._receiver.wants_hello and self.stats().bytes_read:
             detail = "frames arrive but the device does not introduce itself (no valid HELLO)"
         else:
             detail = f"no data for {silent_s:.1f} s on {self._name}"
@@ -196,8 +180,7 @@ class SerialSource:
     def _lost(self) -> None:
         now_s = time.monotonic()
         self._release_port()
-        self._decoder.reset()
-        self._assembler.link_lost()
+        self._receiver.cut()
         self._lost_s = now_s
         self._retry_s = FIRST_RETRY_S
         self._next_retry_s = now_s + FIRST_RETRY_S

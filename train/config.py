@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
-from edgepain.bundle import ScalingFacts, WindowFacts
+from edgepain.bundle import Scaling, ScalingFacts, WindowFacts
 from edgepain.errors import ConfigError
 from edgepain.signal import CausalSpec, Modality, WindowSpec
 
@@ -24,7 +24,6 @@ SHIPPED = ("paper", "quick", "demo")
 Epochs = Annotated[int, Meta(ge=1, le=100_000)]
 Rate = Annotated[float, Meta(gt=0, le=1)]
 Share = Annotated[float, Meta(ge=0, lt=1)]
-Scaling = Literal["subject", "causal"]
 Fusion = Literal["pooled", "sequence"]
 
 

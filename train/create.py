@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from edgepain.bundle import NetworkSpec
-from edgepain.errors import ConfigError
+from edgepain.errors import ConfigError, DataError
 from edgepain.signal import Modality
 from edgepain.train.config import RunConfig, TrainConfig
 from edgepain.train.datasets.base import Dataset, Problem, open_dataset
@@ -52,6 +52,11 @@ def create_run(
     """
     _make_free_folder(folder)
     dataset = open_dataset(plan.dataset, plan.root, **plan.options)
+    if len(dataset.labels) < 2:
+        raise DataError(
+            f"only one class ({dataset.labels[0]!r}) under {plan.root}; label segments of a second one, "
+            "or name both with --option positive=... --option negative=..."
+        )
     modalities = plan.modalities or _first_two(dataset)
     try:
         NetworkSpec(modalities, len(dataset.labels))
@@ -63,7 +68,7 @@ def create_run(
         dataset, modalities, spec=plan.train.window_spec, causal=plan.train.causal_spec, progress=progress
     )
     scaling = plan.train.scaling
-    table.require_trainable(scaling)
+    table.require_trainable(scaling, dataset.history_option)
     _, usable = table.scaled(scaling)
     subjects = tuple(str(s) for s in np.unique(table.subjects[usable]))
     split = hold_out(subjects, plan.holdout, dataset.holdouts, plan.seed)

@@ -20,10 +20,10 @@ import numpy as np
 import numpy.typing as npt
 from msgspec import Meta
 
-from edgepain.bundle import ModalitySpec, NetworkSpec, TrainingFacts
+from edgepain.bundle import SCALINGS, ModalitySpec, NetworkSpec, Scaling, TrainingFacts
 from edgepain.errors import CheckpointError, DataError
 from edgepain.signal import CausalSpec, Modality, WindowSpec
-from edgepain.train.config import RunConfig, Scaling
+from edgepain.train.config import RunConfig
 from edgepain.train.files import only_one_process, write_text_atomically
 from edgepain.train.metrics import Scores, score
 from edgepain.train.models import CrossModTransformer
@@ -34,7 +34,6 @@ from edgepain.train.windows import WindowTable
 
 TrainingWindows: TypeAlias = "tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]"
 Struct = TypeVar("Struct", bound=msgspec.Struct)
-SCALINGS: tuple[Scaling, ...] = ("subject", "causal")
 
 
 class _Environment(msgspec.Struct, frozen=True):
@@ -53,9 +52,10 @@ class Result(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Results(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What `results.json` holds."""
+    """What `results.json` holds. labels: class names, in the order of `Scores.missing_classes`' indices."""
 
     protocol: str
+    labels: tuple[str, ...]
     rows: tuple[Result, ...]
 
 
@@ -169,7 +169,7 @@ class Run:
                 rows.append(Result(name, scaling, int(np.count_nonzero(~usable)), scores))
         if not rows:
             raise DataError("no window of the held-out subjects can be used; hold other subjects out")
-        results = Results(self.protocol, tuple(rows))
+        results = Results(self.protocol, self.labels, tuple(rows))
         text = msgspec.json.format(msgspec.json.encode(results), indent=2).decode()
         write_text_atomically(self.folder / "results.json", text + "\n")
         return results
@@ -191,6 +191,7 @@ class Run:
             config=self.config.train.name,
             seed=self.config.seed,
             synthetic=self.synthetic,
+            held_out=split.held_out,
         )
 
     def modality_specs(self) -> tuple[ModalitySpec, ...]:
@@ -219,7 +220,8 @@ def training_windows(table: WindowTable, split: Split, scaling: Scaling) -> Trai
     labels = part.labels[usable]
     for index, name in enumerate(table.label_names):
         if not np.any(labels == index):
-            raise DataError(f"no usable window of the training subjects has the class {name!r}; hold others out")
+            other = " or use --scaling subject" if scaling == "causal" else ""
+            raise DataError(f"no usable window of the training subjects has the class {name!r}; hold others out{other}")
     return x[usable], labels
 
 

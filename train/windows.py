@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from edgepain.bundle import Scaling
 from edgepain.errors import ConfigError, DataError
 from edgepain.signal import (
     CausalSpec,
@@ -27,7 +28,6 @@ from edgepain.signal import (
 )
 from edgepain.train.datasets.base import Dataset, Placement, Problem
 
-ScalingMode = Literal["subject", "causal"]
 # Silence between two recordings of one subject that are laid one after the other.
 JOIN_GAP_S = 1.0
 
@@ -67,7 +67,7 @@ class WindowTable:
         }
         return replace(self, **columns)
 
-    def scaled(self, mode: ScalingMode) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]:
+    def scaled(self, mode: Scaling) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]:
         """Robustly scaled windows [N, M, S] float32, and which rows are usable [N] bool.
 
         "subject": by the statistics over all good windows of the subject (the paper's form).
@@ -86,7 +86,7 @@ class WindowTable:
         x[~usable] = 0.0
         return x, usable
 
-    def unscalable(self, mode: ScalingMode) -> list[Problem]:
+    def unscalable(self, mode: Scaling) -> list[Problem]:
         """Subjects without one usable row, and why."""
         _, usable = self.scaled(mode)
         return [
@@ -95,8 +95,11 @@ class WindowTable:
             if not usable[self.subjects == subject].any()
         ]
 
-    def require_trainable(self, mode: ScalingMode) -> None:
-        """Raise DataError unless the usable rows hold every class and at least two subjects."""
+    def require_trainable(self, mode: Scaling, remedy: str = "") -> None:
+        """Raise DataError unless the usable rows hold every class and at least two subjects.
+
+        remedy: what else gives a class more history than --scaling subject, where the dataset has such a thing.
+        """
         _, usable = self.scaled(mode)
         left_out = "".join(f"; {p.where} is left out: {p.reason}" for p in self.unscalable(mode)[:3])
         if not usable.any():
@@ -107,11 +110,14 @@ class WindowTable:
         counts = np.bincount(self.labels[usable], minlength=len(self.label_names))
         for name, count in zip(self.label_names, counts, strict=True):
             if count == 0:
-                need = f"; causal scaling needs {self.causal.min_history_s:g} s of signal before a window"
+                need = (
+                    f"; causal scaling needs {self.causal.min_history_s:g} s of signal before a window: "
+                    f"use --scaling subject{remedy and f', or {remedy}'}"
+                )
                 hint = need if mode == "causal" else ""
                 raise DataError(f"no usable window has the class {name!r}{hint}{left_out}")
 
-    def _statistics(self, mode: ScalingMode) -> Iterator[tuple[npt.NDArray[np.intp], int, RobustStats]]:
+    def _statistics(self, mode: Scaling) -> Iterator[tuple[npt.NDArray[np.intp], int, RobustStats]]:
         """Rows that share a statistic, the modality's index, and the statistic."""
         if mode == "subject":
             for subject in np.unique(self.subjects):
@@ -127,7 +133,7 @@ class WindowTable:
         else:
             raise ConfigError(f"no scaling is called {mode!r}; there are 'subject' and 'causal'")
 
-    def _why_unusable(self, subject: str, mode: ScalingMode) -> str:
+    def _why_unusable(self, subject: str, mode: Scaling) -> str:
         rows = self.subjects == subject
         if not self.quality_ok[rows].any():
             return "no window without gaps, lost contact or a flat signal"

@@ -28,7 +28,7 @@ def command() -> None:
 def check(root: Path, dataset: str, options: tuple[str, ...], as_json: bool) -> None:
     """Say what the dataset under ROOT holds, and which files cannot be used and why.
 
-    Ends with 3 where nothing can be used.
+    Ends with 3 where nothing can be used, or only one class.
 
     \b
     Examples:

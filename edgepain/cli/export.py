@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import importlib.util
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from edgepain.errors import MissingExtraError
+from edgepain.cli.extras import require
+from edgepain.cli.scores import describe_missing, percent
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -44,14 +44,21 @@ if TYPE_CHECKING:
     type=click.FloatRange(0, 1),
     default=0.02,
     show_default=True,
-    help="Share of labels in which the INT8 graph may differ from torch.",
+    help="Share of labels in which a graph on INT8 weights may differ from torch; above 0, at least one window.",
 )
 @click.option(
     "--max-accuracy-drop",
     type=click.FloatRange(0, 1),
     default=0.01,
     show_default=True,
-    help="Accuracy that the INT8 graph may lose.",
+    help="Accuracy that a graph on INT8 weights may lose; above 0, at least one window.",
+)
+@click.option(
+    "--max-mean-probability-difference",
+    type=click.FloatRange(0, 1),
+    default=0.02,
+    show_default=True,
+    help="How far the probabilities of a graph on INT8 weights may be from torch on average.",
 )
 def command(
     run: Path,
@@ -65,6 +72,7 @@ def command(
     max_probability_difference: float,
     max_changed_labels: float,
     max_accuracy_drop: float,
+    max_mean_probability_difference: float,
 ) -> None:
     """Turn the training run in the folder RUN into a bundle: ONNX graphs, golden windows, manifest.
 
@@ -75,9 +83,7 @@ def command(
     Example:
       edgepain export runs/first --target cpu --precision int8 --out bundles/first
     """
-    for module in ("torch", "sklearn", "safetensors", "onnx", "onnx_ir", "onnxscript"):
-        if importlib.util.find_spec(module) is None:
-            raise MissingExtraError(module, "export")
+    require("export", "torch", "sklearn", "safetensors", "onnx", "onnx_ir", "onnxscript")
 
     from rich.console import Console
 
@@ -90,7 +96,9 @@ def command(
             open_run(run),
             out,
             precisions=tuple(dict.fromkeys(precisions)),
-            limits=Limits(max_probability_difference, max_changed_labels, max_accuracy_drop),
+            limits=Limits(
+                max_probability_difference, max_changed_labels, max_accuracy_drop, max_mean_probability_difference
+            ),
             compact=compact,
             name=name,
             demonstration=demonstration,
@@ -98,6 +106,9 @@ def command(
             progress=status.update,
         )
     console.print(_accuracy_table(bundle), _graph_table(bundle), sep="\n")
+    for row in bundle.manifest.accuracy:
+        if row.precision == "torch" and row.missing_classes:
+            click.echo(f"{row.scaling} scaling: {describe_missing(row.missing_classes, bundle.manifest.labels)}")
     for graph in bundle.manifest.graphs:
         if graph.activation_percentile is not None:
             click.echo(
@@ -121,17 +132,19 @@ def _accuracy_table(bundle: Bundle) -> Table:
     from rich.table import Table
 
     table = Table(title="On windows of held-out subjects")
-    for heading in ("graph", "scaling", "windows", "accuracy", "balanced", "changed labels", "largest Δ probability"):
+    headings = ("graph", "scaling", "windows", "accuracy", "balanced", "changed labels", "mean Δ prob.", "max Δ prob.")
+    for heading in headings:
         table.add_column(heading, justify="left" if heading in ("graph", "scaling") else "right")
     for row in bundle.manifest.accuracy:
-        changed, difference = str(row.changed_labels), f"{row.max_probability_difference:.1e}"
+        differences = (row.mean_probability_difference, row.max_probability_difference)
+        judged = (str(row.changed_labels), *(f"{difference:.1e}" for difference in differences))
         table.add_row(
             row.precision,
             row.scaling,
             str(row.windows),
-            f"{row.accuracy:.2%}",
-            f"{row.balanced_accuracy:.2%}",
-            *(("reference", "") if row.precision == "torch" else (changed, difference)),
+            percent(row.accuracy, "%"),
+            percent(row.balanced_accuracy, "%"),
+            *(("reference", "", "") if row.precision == "torch" else judged),
         )
     return table
 

@@ -6,15 +6,23 @@ import signal
 import sys
 from pathlib import Path
 from types import FrameType
+from typing import TYPE_CHECKING
 
 import click
 
+if TYPE_CHECKING:
+    from edgepain.runtime import Limits
+    from edgepain.signal import Source
+
 
 @click.command(name="run")
-@click.option("--port", required=True, help="Serial port, e.g. /dev/ttyUSB0 or a name in /dev/serial/by-id.")
+@click.option("--port", help="Serial port, e.g. /dev/ttyUSB0 or a name in /dev/serial/by-id.")
+@click.option(
+    "--replay", type=click.Path(path_type=Path), help="Instead of a port: judge a wire log made with --record."
+)
 @click.option("--model", type=click.Path(path_type=Path), help="Bundle directory. Default: the demonstration bundle.")
 @click.option("--precision", type=click.Choice(["fp32", "int8"]), help="Default: int8 where the bundle has it.")
-@click.option("--baud", default=115_200, show_default=True, type=click.IntRange(1))
+@click.option("--baud", type=click.IntRange(1), help="Default: 115200.")
 @click.option(
     "--hop", default=1.0, show_default=True, type=click.FloatRange(0.05, 3600), help="Seconds between windows."
 )
@@ -25,13 +33,14 @@ import click
 @click.option(
     "--give-up",
     type=click.FloatRange(0, min_open=True),
-    help="End when no sample came for so many seconds. Default: never; 10 s for the first one.",
+    help="End with exit code 6 when no sample came for so many seconds. Default: never; 10 s for the first one.",
 )
 def command(
-    port: str,
+    port: str | None,
+    replay: Path | None,
     model: Path | None,
     precision: str | None,
-    baud: int,
+    baud: int | None,
     hop: float,
     calibration: float | None,
     as_json: bool,
@@ -42,28 +51,39 @@ def command(
     """Judge the last 5.5 s of a wearable's signals every second.
 
     The wearable speaks edgeframe (docs/edgeframe.md). It first rests for a minute, so that its signals can be
-    scaled by what came before. A pulled cable is waited for; Ctrl-C ends the session with a summary.
+    scaled by what came before. Ctrl-C ends the session with a summary.
+
+    A pulled cable is waited for, and a sensor that stops is too, for ever: a day's session must not end with either.
+    --give-up ends it then.
+
+    --replay decides again on what --record kept, as fast as it can: the decisions are those of the session, except
+    where that gave windows up because nothing came, and without latencies. What of the file is damaged is left out
+    and told.
 
     \b
     Examples:
       edgepain run --port /dev/ttyUSB0 --model bundles/biovid --record monday.wire
       edgepain run --port /dev/ttyUSB0 --json | tee decisions.jsonl
+      edgepain run --replay monday.wire --model bundles/biovid --json
     """
+    of_a_port = {"baud": baud, "record": record, "duration": duration, "give-up": give_up}
+    _check(port, replay, [name for name, value in of_a_port.items() if value is not None])
+    import time
+
     from rich.console import Console
 
     from edgepain import __version__
     from edgepain.bundle import demonstration_bundle, open_bundle
     from edgepain.engine import open_engine
-    from edgepain.firmware_bridge import SerialSource
-    from edgepain.runtime import Decider, JsonLines, Limits, Session, TerminalView
+    from edgepain.runtime import Decider, JsonLines, Session, TerminalView
 
     bundle = open_bundle(model or demonstration_bundle())
     if bundle.manifest.demonstration:
         click.echo(DEMONSTRATION, err=True)
     engine = open_engine(bundle, precision)  # type: ignore[arg-type]
-    decider = Decider(bundle, engine, hop_s=hop, calibration_s=calibration)
-    source = SerialSource(port, baud=baud, record_to=record, reconnect_s=give_up)
-    limits = Limits(duration) if give_up is None else Limits(duration, give_up, give_up)
+    clock = None if replay else time.monotonic
+    decider = Decider(bundle, engine, hop_s=hop, calibration_s=calibration, clock=clock)
+    source, limits = _open(port or "", replay, baud or 115_200, record, duration, give_up)
     end_politely()
     if as_json:
         lines = JsonLines(sys.stdout)
@@ -71,6 +91,7 @@ def command(
         lines.header(
             edgepain=__version__,
             port=port,
+            replay=None if replay is None else str(replay),
             bundle=manifest.name,
             demonstration=manifest.demonstration,
             model_sha256=manifest.files[bundle.graph(precision).file].sha256,  # type: ignore[arg-type]
@@ -83,6 +104,28 @@ def command(
     title = f"{bundle.manifest.name} · {engine.description}"
     with TerminalView(Console(), title) as view:
         Session(source, decider, [view], limits).run()
+
+
+def _check(port: str | None, replay: Path | None, of_a_port: list[str]) -> None:
+    if (port is None) == (replay is None):
+        raise click.UsageError("give either --port or --replay")
+    if replay is not None and of_a_port:
+        raise click.UsageError(f"--{of_a_port[0]} is for a port; leave it out with --replay")
+
+
+def _open(
+    port: str, replay: Path | None, baud: int, record: Path | None, duration: float | None, give_up: float | None
+) -> tuple[Source, Limits]:
+    import math
+
+    from edgepain.firmware_bridge import ReplaySource, SerialSource
+    from edgepain.runtime import Limits
+
+    if replay is not None:
+        # A file is never silent, however slow this machine is.
+        return ReplaySource(replay), Limits(introduction_s=None, patience_s=math.inf)
+    source = SerialSource(port, baud=baud, record_to=record, reconnect_s=give_up)
+    return source, Limits(duration) if give_up is None else Limits(duration, give_up, give_up)
 
 
 DEMONSTRATION = (

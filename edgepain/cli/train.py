@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import importlib.util
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 from click.core import ParameterSource
 
-from edgepain.errors import MissingExtraError
+from edgepain.cli.extras import require
 
 if TYPE_CHECKING:
     from edgepain.train.create import Plan
@@ -58,9 +57,7 @@ def command(
           --option positive=interview --option negative=relax1,relax2
       edgepain train --resume runs/biovid
     """
-    for module in ("torch", "safetensors", "sklearn"):
-        if importlib.util.find_spec(module) is None:
-            raise MissingExtraError(module, "train")
+    require("train", "torch", "safetensors", "sklearn")
     if resume:
         _refuse(context, [*asked, "threads"])
 
@@ -153,8 +150,9 @@ def _show(run: Run, results: Results) -> None:
     from rich import box
     from rich.table import Table
 
+    from edgepain.bundle import SCALINGS
     from edgepain.cli.progress import console
-    from edgepain.train.run import SCALINGS
+    from edgepain.cli.scores import describe_missing, percent
 
     title = "held-out subjects, %" + (" (simulated people: synthetic data)" if run.synthetic else "")
     table = Table(
@@ -172,12 +170,15 @@ def _show(run: Run, results: Results) -> None:
     for row in results.rows:
         s = row.scores
         shares = (s.accuracy, s.balanced_accuracy, s.sensitivity, s.specificity, s.f1, s.auc)
-        table.add_row(row.stage, row.scaling, *("n/a" if v is None else f"{100 * v:.2f}" for v in shares))
+        table.add_row(row.stage, row.scaling, *map(percent, shares))
     console.print(table)
     of_scaling = {row.scaling: row for row in results.rows}
     for scaling in SCALINGS:
         if scaling in of_scaling:
-            windows, left_out = of_scaling[scaling].scores.windows, of_scaling[scaling].left_out
-            click.echo(f"{scaling} scaling: {windows} windows, {left_out} left out (quality or history)")
+            scores, left_out = of_scaling[scaling].scores, of_scaling[scaling].left_out
+            missing = scores.missing_classes and f"; {describe_missing(scores.missing_classes, results.labels)}"
+            click.echo(
+                f"{scaling} scaling: {scores.windows} windows, {left_out} left out (quality or history){missing or ''}"
+            )
         else:
             click.echo(f"{scaling} scaling: no window of the held-out subjects can be used (quality or history)")

@@ -36,7 +36,8 @@ class Decider:
     that cuts training windows; the scaling looks only at what came before the window.
 
     calibration_s: seconds of valid signal needed before the first label, instead of the bundle's.
-    clock: seconds, monotonic; the one that `Samples.arrival_s` is on.
+    clock: seconds, monotonic; the one that `Samples.arrival_s` is on. None: they arrived at another time, and there
+    is no latency.
     """
 
     def __init__(
@@ -46,7 +47,7 @@ class Decider:
         *,
         hop_s: float = 1.0,
         calibration_s: float | None = None,
-        clock: Callable[[], float] = time.monotonic,
+        clock: Callable[[], float] | None = time.monotonic,
     ) -> None:
         manifest = bundle.manifest
         causal = manifest.causal_spec
@@ -60,6 +61,7 @@ class Decider:
         self._bundle = bundle
         self._engine = engine
         self._clock = clock
+        self._host_s: Callable[[float], float | None] = lambda device_s: None
         self._cutter = WindowCutter(manifest.network.modalities, manifest.window_spec, causal)
         self._index = 0
         self._frontier_s = float("-inf")
@@ -77,6 +79,15 @@ class Decider:
     def next_end_s(self) -> float:
         """Session time at which the next window is complete."""
         return self._index * self.hop_s + self._cutter.spec.seconds
+
+    @property
+    def live(self) -> bool:
+        """Whether decisions have a latency."""
+        return self._clock is not None
+
+    def follow(self, host_s: Callable[[float], float | None]) -> None:
+        """Tell how session time maps to `clock`: see `Source.host_s`."""
+        self._host_s = host_s
 
     def accept(self, device: DeviceInfo) -> None:
         """Raises BundleMismatchError where the device's streams do not fit the bundle."""
@@ -165,6 +176,7 @@ class Decider:
         reason: str,
         inference_ms: float | None,
     ) -> Decision:
+        latency_ms, sensor_latency_ms = self._latencies_ms(window.end_s)
         lost, self._frames_lost_told = self._frames_lost - self._frames_lost_told, self._frames_lost
         decision = Decision(
             index=self._index,
@@ -185,9 +197,10 @@ class Decider:
                 )
                 for m, quality, stats in zip(window.modalities, window.quality, window.history, strict=True)
             },
-            latency_ms=self._latency_ms(window.end_s),
+            latency_ms=latency_ms,
             inference_ms=inference_ms,
             frames_lost=lost,
+            sensor_latency_ms=sensor_latency_ms,
         )
         self._index += 1
         self._forget(self._index * self.hop_s)
@@ -201,14 +214,22 @@ class Decider:
         }
         return tuple(name for name in FLAGS if name in names)
 
-    def _latency_ms(self, end_s: float) -> float | None:
-        """Time since the arrival that completed the window; None where a modality has not come that far."""
+    def _latencies_ms(self, end_s: float) -> tuple[float | None, float | None]:
+        """Time since the arrival that completed the window, and since its end was measured.
+
+        None where a modality has not come that far, or the clock is not known.
+        """
+        if self._clock is None:
+            return None, None
         completed_s = []
         for arrivals in self._arrivals.values():
             late_enough = (arrival_s for last_s, arrival_s in arrivals if last_s >= end_s)
             completed_s.append(next(late_enough, None))
         known_s = [arrival_s for arrival_s in completed_s if arrival_s is not None]
-        return 1e3 * (self._clock() - max(known_s)) if len(known_s) == len(completed_s) else None
+        if len(known_s) < len(completed_s):
+            return None, None
+        now_s, taken_s = self._clock(), self._host_s(end_s)
+        return 1e3 * (now_s - max(known_s)), None if taken_s is None else 1e3 * (now_s - taken_s)
 
     def _forget(self, before_s: float) -> None:
         self._cutter.forget(before_s)

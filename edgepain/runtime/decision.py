@@ -44,7 +44,9 @@ class Decision(msgspec.Struct, frozen=True, tag_field="type", tag="decision"):
 
     host_time: UTC. label and probabilities are None where `abstain` says why there is none; `reason` is for a person.
     latency_ms: from the arrival of the window's last sample to this decision. inference_ms: the engine alone.
-    frames_lost: on the wire since the decision before.
+    frames_lost: on the wire since the decision before. sensor_latency_ms: from the moment that sample was taken, by the
+    device's clock as the host knows it (`Source.host_s`): with what it waited on its way, and without the delay that
+    every sample has on it. Latencies are None in a replay.
     """
 
     index: int
@@ -59,6 +61,7 @@ class Decision(msgspec.Struct, frozen=True, tag_field="type", tag="decision"):
     latency_ms: float | None
     inference_ms: float | None
     frames_lost: int
+    sensor_latency_ms: float | None = None
 
 
 def utc(ago_s: float = 0.0) -> str:

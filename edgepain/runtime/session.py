@@ -12,10 +12,10 @@ from typing import Protocol
 import msgspec
 import numpy as np
 
-from edgepain.errors import ConfigError, PortError
+from edgepain.errors import ConfigError, DataError, PortError
 from edgepain.runtime.decider import Decider
 from edgepain.runtime.decision import Decision
-from edgepain.signal import DeviceInfo, LinkChange, LinkState, LinkStats, Samples, Source
+from edgepain.signal import ClockSkew, DeviceInfo, LinkChange, LinkState, LinkStats, Samples, Source
 
 POLL_S = 0.1
 # Latencies kept for the percentiles of the summary: a day at one decision a second.
@@ -31,14 +31,21 @@ class Percentiles(msgspec.Struct, frozen=True):
 
 
 class Summary(msgspec.Struct, frozen=True, tag_field="type", tag="summary"):
-    """What happened in a session. Counts of frames and bytes are those of the wire."""
+    """What happened in a session. Counts of frames and bytes are those of the wire.
+
+    latency_ms, sensor_latency_ms: of decisions, see `Decision`. clock_skew_ppm: how fast the device's clock runs
+    against this machine's. unknown: why there is none of these, by name.
+    """
 
     seconds: float
     decisions: int
     labels: dict[str, int]
     abstentions: dict[str, int]
     latency_ms: Percentiles | None
+    sensor_latency_ms: Percentiles | None
     inference_ms: Percentiles | None
+    clock_skew_ppm: float | None
+    unknown: dict[str, str]
     samples_out_of_order: int
     bytes_read: int
     frames: int
@@ -95,6 +102,7 @@ class Session:
     def __init__(self, source: Source, decider: Decider, sinks: Sequence[Sink], limits: Limits | None = None) -> None:
         self._source = source
         self._decider = decider
+        decider.follow(source.host_s)
         self._sinks = sinks
         self._limits = limits or Limits()
         self._begin_s = self._last_sample_s = time.monotonic()
@@ -103,15 +111,17 @@ class Session:
         self._labels: Counter[str] = Counter()
         self._abstentions: Counter[str] = Counter()
         self._latencies_ms: deque[float] = deque(maxlen=KEPT_LATENCIES)
+        self._sensor_latencies_ms: deque[float] = deque(maxlen=KEPT_LATENCIES)
         self._inferences_ms: deque[float] = deque(maxlen=KEPT_LATENCIES)
         self._next_give_up_s = 0.0
         self._link_detail = "no link"
+        self._ended: str | None = None
 
     def run(self, stop: Callable[[], bool] = lambda: False) -> Summary:
         """Returns the summary, which every sink was told too, also where this raises.
 
         Raises PortError where no device introduced itself and sent samples, where it stopped, or its port stayed away;
-        BundleMismatchError where it does not fit the bundle.
+        BundleMismatchError where it does not fit the bundle; DataError where a recording ends without a sample.
         """
         with closing(self._source):
             try:
@@ -125,6 +135,8 @@ class Session:
 
     def _loop(self, stop: Callable[[], bool]) -> str:
         while not stop():
+            if self._ended is not None:
+                return self._ended
             now_s = time.monotonic()
             if self._limits.duration_s is not None and now_s - self._begin_s >= self._limits.duration_s:
                 return "the time was up"
@@ -166,6 +178,10 @@ class Session:
             sink.link(change)
         if change.state is LinkState.CLOSED:
             raise PortError(f"the port is gone for good ({change.detail}); check cable and power, then start again")
+        if change.state is LinkState.ENDED:
+            if not self._sampled:
+                raise DataError(f"{change.detail}: no sample that the bundle needs in it; check what was recorded")
+            self._ended = change.detail
 
     def _watch(self, now_s: float) -> None:
         """What silence means: a window given up each hop, and after a while the end."""
@@ -202,6 +218,8 @@ class Session:
             self._labels[decision.label] += 1
             if decision.latency_ms is not None:
                 self._latencies_ms.append(decision.latency_ms)
+            if decision.sensor_latency_ms is not None:
+                self._sensor_latencies_ms.append(decision.sensor_latency_ms)
         if decision.inference_ms is not None:
             self._inferences_ms.append(decision.inference_ms)
         for sink in self._sinks:
@@ -215,13 +233,17 @@ class Session:
 
     def _summary(self, ended: str) -> Summary:
         stats: LinkStats = self._source.stats()
+        skew = self._source.clock_skew()
         return Summary(
             seconds=time.monotonic() - self._begin_s,
             decisions=sum(self._labels.values()),
             labels=dict(self._labels),
             abstentions=dict(self._abstentions),
             latency_ms=_percentiles(self._latencies_ms),
+            sensor_latency_ms=_percentiles(self._sensor_latencies_ms),
             inference_ms=_percentiles(self._inferences_ms),
+            clock_skew_ppm=skew.ppm,
+            unknown=self._unknown(skew),
             samples_out_of_order=self._out_of_order,
             bytes_read=stats.bytes_read,
             frames=stats.frames,
@@ -233,6 +255,21 @@ class Session:
             restarts=stats.restarts,
             ended=ended,
         )
+
+    def _unknown(self, skew: ClockSkew) -> dict[str, str]:
+        """Why a value of the summary is None, by its name."""
+        decided = sum(self._labels.values()) > 0
+        reasons: dict[str, str] = {}
+        if not self._inferences_ms:
+            reasons["inference_ms"] = "no decision"
+        late = "no decision" if not decided else "samples of another time" if not self._decider.live else ""
+        if not self._latencies_ms:
+            reasons["latency_ms"] = late or "no decision had its samples in time"
+        if not self._sensor_latencies_ms:
+            reasons["sensor_latency_ms"] = late or skew.reason or "no decision since the clock is known"
+        if skew.ppm is None:
+            reasons["clock_skew_ppm"] = skew.reason
+        return reasons
 
 
 def _percentiles(values_ms: deque[float]) -> Percentiles | None:

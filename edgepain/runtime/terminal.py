@@ -13,7 +13,13 @@ from edgepain.runtime.session import Percentiles, Summary
 from edgepain.signal import DeviceInfo, LinkChange, LinkState
 
 BAR = 16
-_STYLE = {LinkState.CONNECTED: "green", LinkState.STALLED: "yellow", LinkState.LOST: "red", LinkState.CLOSED: "red"}
+_STYLE = {
+    LinkState.CONNECTED: "green",
+    LinkState.STALLED: "yellow",
+    LinkState.LOST: "red",
+    LinkState.CLOSED: "red",
+    LinkState.ENDED: "green",
+}
 
 
 class TerminalView:
@@ -116,6 +122,8 @@ def _milliseconds(decision: Decision) -> str:
         parts.append(f"{decision.latency_ms:.1f} ms after its last sample")
     if decision.inference_ms is not None:
         parts.append(f"{decision.inference_ms:.1f} ms of it in the network")
+    if decision.sensor_latency_ms is not None:
+        parts.append(f"{decision.sensor_latency_ms:.1f} ms since it was taken")
     return ", ".join(parts)
 
 
@@ -147,12 +155,19 @@ def _summary_table(summary: Summary) -> Table:
     table.add_row("link", f"{summary.reconnects} reconnects, {summary.restarts} restarts of the device")
     if summary.samples_out_of_order:
         table.add_row("left out", f"{summary.samples_out_of_order} samples out of order")
-    table.add_row("latency, last sample to decision", _percentiles(summary.latency_ms))
-    table.add_row("network alone", _percentiles(summary.inference_ms))
+    for text, name in (
+        ("latency, last sample to decision", "latency_ms"),
+        ("the same, from when it was taken", "sensor_latency_ms"),
+        ("network alone", "inference_ms"),
+    ):
+        table.add_row(text, _percentiles(getattr(summary, name), summary.unknown.get(name)))
+    ppm = summary.clock_skew_ppm
+    skew = f"n/a ({summary.unknown['clock_skew_ppm']})" if ppm is None else f"{ppm:+.0f} ppm against this machine's"
+    table.add_row("the device's clock", skew)
     return table
 
 
-def _percentiles(ms: Percentiles | None) -> str:
+def _percentiles(ms: Percentiles | None, unknown: str | None) -> str:
     if ms is None:
-        return "n/a (no decision)"
+        return f"n/a ({unknown})"
     return f"p50 {ms.p50:.1f} ms, p90 {ms.p90:.1f} ms, p99 {ms.p99:.1f} ms"

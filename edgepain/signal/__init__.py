@@ -6,6 +6,7 @@ from edgepain.signal.quality import Quality, QualityCode, assess, in_contact
 from edgepain.signal.recording import Event, Recording, Signal
 from edgepain.signal.scaling import CausalSpec, RobustStats, robust_stats, scale
 from edgepain.signal.stream import (
+    ClockSkew,
     DeviceInfo,
     LinkChange,
     LinkState,
@@ -19,6 +20,7 @@ from edgepain.signal.window import Window, WindowCutter, WindowSpec, interpolate
 
 __all__ = [
     "CausalSpec",
+    "ClockSkew",
     "DeviceInfo",
     "Event",
     "LinkChange",

@@ -59,6 +59,7 @@ class LinkState(str, Enum):
     LOST = "lost"
     STALLED = "stalled"
     CLOSED = "closed"
+    ENDED = "ended"
 
     def __str__(self) -> str:
         return self.value
@@ -87,6 +88,14 @@ class LinkStats:
     restarts: int = 0
 
 
+@dataclass(frozen=True)
+class ClockSkew:
+    """How fast the device's clock runs against this machine's. ppm: None where that is not known, as `reason` says."""
+
+    ppm: float | None
+    reason: str = ""
+
+
 StreamEvent: TypeAlias = DeviceInfo | Samples | LinkChange
 
 
@@ -96,8 +105,20 @@ class Source(Protocol):
     def recv(self, timeout_s: float) -> Sequence[StreamEvent]:
         """Events since the last call, in order; waits up to `timeout_s` for the first. Empty when none came.
 
-        After LinkChange(CLOSED) nothing more will come.
+        After LinkChange(CLOSED) nothing more will come, nor after ENDED, which a recording has and a device has not.
         """
+        ...
+
+    def host_s(self, device_s: float) -> float | None:
+        """When a sample of session time `device_s` was taken, on this machine's monotonic clock.
+
+        A constant delay of the transport is not seen: it passes for part of the clocks' offset, so that the time
+        given is too late by it. None where the clocks are not known well enough (`clock_skew` says why).
+        """
+        ...
+
+    def clock_skew(self) -> ClockSkew:
+        """The device's clock against this machine's."""
         ...
 
     def stats(self) -> LinkStats:

@@ -81,6 +81,8 @@ def test_manifest_says_what_was_measured(exported: Bundle) -> None:
     for (precision, _), row in rows.items():
         assert row.windows == 68
         assert (row.max_probability_difference == 0) == (precision == "torch")
+        assert row.mean_probability_difference <= row.max_probability_difference
+        assert (row.mean_probability_difference == 0) == (precision == "torch")
     assert rows["fp32", "causal"].max_probability_difference < 1e-4
     assert rows["fp32", "causal"].changed_labels == 0
 
@@ -122,9 +124,9 @@ def test_golden_windows_are_held_out_ones_scaled_causally(exported: Bundle, smal
 
 
 def test_nothing_of_held_out_subjects_reaches_the_quantization(small_run: Any, tmp_path: Path) -> None:
-    plain = export_run(small_run(), tmp_path / "plain", precisions=("int8",), limits=Limits(1, 1, 1))
+    plain = export_run(small_run(), tmp_path / "plain", precisions=("int8",), limits=Limits(1, 1, 1, 1))
     marked = export_run(
-        small_run(held_out_marker=1e6), tmp_path / "marked", precisions=("int8",), limits=Limits(1, 1, 1)
+        small_run(held_out_marker=1e6), tmp_path / "marked", precisions=("int8",), limits=Limits(1, 1, 1, 1)
     )
     assert np.abs(marked.golden().windows).max() > 1e4, "the marker is in the held-out windows"
     for name in ("calibration.npz", "model.int8.onnx"):
@@ -184,18 +186,43 @@ def test_compact_bundle_shares_its_weights(small_run: Any, exported: Bundle, tmp
     assert np.abs(open_engine(bundle, "int8").predict(x) - bundle.golden().logits["int8"]).max() < 1e-3
 
 
-@pytest.mark.parametrize(("limits", "what"), [(Limits(1, 0, 1), "labels differ"), (Limits(1, 1, 0), "fewer windows")])
-def test_int8_limits(limits: Limits, what: str) -> None:
-    labels = np.zeros(100, np.int64)
-    reference = np.tile(np.array([1.0, 0.0], np.float32), (100, 1))
+def judge(limits: Limits, changed: int, windows: int = 100) -> None:
+    """Judge an INT8 graph that is sure of the wrong label in the first `changed` windows and like torch in the rest."""
+    labels = np.zeros(windows, np.int64)
+    reference = np.tile(np.array([1.0, 0.0], np.float32), (windows, 1))
     found = reference.copy()
-    found[:1] = found[:1, ::-1]
+    found[:changed] = [0.0, 1.0]
     torch_facts = compare("torch", "causal", labels, reference, reference)
-    one_changed = compare("int8", "causal", labels, reference, found)
-    require_within(limits, one_changed, torch_facts, exact_weights=False)
-    found[:2] = [0.0, 1.0]
-    with pytest.raises(VerificationError, match=what):
-        require_within(limits, compare("int8", "causal", labels, reference, found), torch_facts, exact_weights=False)
+    require_within(limits, compare("int8", "causal", labels, reference, found), torch_facts, exact_weights=False)
+
+
+@pytest.mark.parametrize(
+    ("share", "windows", "allowed"), [(0.0, 100, 0), (0.001, 100, 1), (0.02, 100, 2), (0.02, 10, 1), (1.0, 10, 10)]
+)
+def test_int8_limits(share: float, windows: int, allowed: int) -> None:
+    changed_labels, accuracy_drop = Limits(1, share, 1, 1), Limits(1, 1, share, 1)
+    for limits, what in ((changed_labels, "labels differ"), (accuracy_drop, "fewer windows")):
+        judge(limits, allowed, windows)
+        if allowed < windows:
+            with pytest.raises(VerificationError, match=what):
+                judge(limits, allowed + 1, windows)
+
+
+def test_int8_probabilities_have_a_limit_on_average() -> None:
+    labels = np.repeat([0, 1], 50)
+    reference = np.tile(np.array([3.0, 0.0], np.float32), (100, 1))
+    torch_facts = compare("torch", "causal", labels, reference, reference)
+    one_swings = reference.copy()
+    one_swings[0, 0] = 0.1
+    facts = compare("int8", "causal", labels, reference, one_swings)
+    assert facts.mean_probability_difference == pytest.approx(facts.max_probability_difference / 100)
+    require_within(Limits(), facts, torch_facts, exact_weights=False)
+    all_move = reference - np.array([0.6, 0.0], np.float32)
+    facts = compare("int8", "causal", labels, reference, all_move)
+    assert (facts.changed_labels, facts.accuracy) == (0, 1.0)
+    with pytest.raises(VerificationError, match=r"differ from torch by 0.03\d on average, allowed is 0.02"):
+        require_within(Limits(), facts, torch_facts, exact_weights=False)
+    require_within(Limits(mean_probability_difference=0.04), facts, torch_facts, exact_weights=False)
 
 
 def test_answers_that_are_no_numbers_fail_whatever_the_limits() -> None:
@@ -203,7 +230,7 @@ def test_answers_that_are_no_numbers_fail_whatever_the_limits() -> None:
     reference = np.zeros((4, 2), np.float32)
     facts = compare("int8", "causal", labels, reference, np.full((4, 2), np.nan, np.float32))
     with pytest.raises(VerificationError, match="not finite"):
-        require_within(Limits(1, 1, 1), facts, facts, exact_weights=False)
+        require_within(Limits(1, 1, 1, 1), facts, facts, exact_weights=False)
 
 
 def test_past_a_limit_nothing_changes_and_a_bundle_is_replaced_only_when_told(
@@ -226,6 +253,23 @@ def test_a_folder_of_something_else_is_never_replaced(small_run: Any, tmp_path: 
     with pytest.raises(ConfigError, match="is no bundle"):
         export_run(small_run(), tmp_path, force=True)
     assert (tmp_path / "thesis.tex").exists()
+
+
+@pytest.mark.parametrize("place", ["file/bundle", "file/deep/bundle", "n" * 300])
+def test_where_no_bundle_can_be_made(small_run: Any, tmp_path: Path, place: str) -> None:
+    (tmp_path / "file").write_text("no folder")
+    with pytest.raises(ConfigError, match="cannot be made a bundle .*; choose another --out"):
+        export_run(small_run(), tmp_path / place)
+    assert [p.name for p in tmp_path.iterdir()] == ["file"]
+
+
+def test_folders_made_for_a_bundle_go_with_it(small_run: Any, tmp_path: Path) -> None:
+    out = tmp_path / "new" / "newer" / "bundle"
+    with pytest.raises(VerificationError):
+        export_run(small_run(), out, precisions=("fp32",), limits=Limits(0))
+    assert not list(tmp_path.iterdir())
+    export_run(small_run(), out, precisions=("fp32",))
+    assert [p.name for p in out.parent.iterdir()] == ["bundle"]
 
 
 def test_without_usable_held_out_windows_there_is_no_export(small_run: Any, tmp_path: Path) -> None:

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import os
+import re
+import resource
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from edgepain.bundle import Bundle, open_bundle
 from edgepain.engine import open_engine
+from edgepain.errors import ConfigError
+from edgepain.train.run import open_run
 
 CONFIG = """
 name = "tiny"
@@ -23,13 +28,14 @@ crossmod = {epochs = 1, learning_rate = 1e-3, dropout = 0.1}
 """
 
 
-def edgepain(*arguments: object) -> subprocess.CompletedProcess[str]:
+def edgepain(*arguments: object, **options: Any) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "edgepain", *map(str, arguments)],
         capture_output=True,
         text=True,
         check=False,
         env={**os.environ, "COLUMNS": "160", "OMP_NUM_THREADS": "1"},
+        **options,
     )
 
 
@@ -37,25 +43,17 @@ def edgepain(*arguments: object) -> subprocess.CompletedProcess[str]:
 def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("commands")
     (folder / "tiny.toml").write_text(CONFIG)
-    for command in (
-        ("data", "synth", folder / "data", "--subjects", 4, "--trials", 4),
-        (
-            "train",
-            "--dataset",
-            "biovid",
-            "--root",
-            folder / "data",
-            "--holdout",
-            2,
-            "--config",
-            folder / "tiny.toml",
-            "--out",
-            folder / "run",
-        ),
-    ):
-        done = edgepain(*command)
-        assert done.returncode == 0, done.stderr
-    return folder / "run"
+    done = edgepain("data", "synth", folder / "data", "--subjects", 4, "--trials", 4)
+    assert done.returncode == 0, done.stderr
+    return train(folder, "run")
+
+
+def train(folder: Path, name: str, *options: object) -> Path:
+    """Train on the data in `folder`; gives the run folder."""
+    plan = ("--dataset", "biovid", "--root", folder / "data", "--holdout", 2, "--config", folder / "tiny.toml")
+    done = edgepain("train", *plan, "--out", folder / name, *options)
+    assert done.returncode == 0, done.stderr
+    return folder / name
 
 
 def test_a_trained_run_becomes_a_compact_bundle_under_5_mb(run_folder: Path, tmp_path: Path) -> None:
@@ -70,6 +68,9 @@ def test_a_trained_run_becomes_a_compact_bundle_under_5_mb(run_folder: Path, tmp
     assert bundle.manifest.training.train_subjects == 2
     assert {open_engine(bundle, p).precision for p in ("fp32", "int8")} == {"fp32", "int8"}
     assert bench_with_run(bundle, run_folder) == 0
+    other = train(run_folder.parent, "other", "--seed", 1, "--holdout", ",".join(open_run(run_folder).config.held_out))
+    with pytest.raises(ConfigError, match=r"other is not the one that bundle .* was exported from"):
+        bench_with_run(bundle, other)
 
 
 def bench_with_run(bundle: Bundle, run: Path) -> int:
@@ -87,6 +88,24 @@ def test_past_a_limit_the_command_fails_and_leaves_nothing(run_folder: Path, tmp
     done = edgepain("export", run_folder, "--out", out, "--precision", "fp32", "--max-probability-difference", 0)
     assert done.returncode == 5
     assert done.stderr.startswith("error: fp32 graph")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("place", ["/dev/null/x/bundle", "/proc/x/bundle"])
+def test_a_place_that_cannot_be_written_is_one_line(run_folder: Path, place: str) -> None:
+    done = edgepain("export", run_folder, "--out", place)
+    assert done.returncode == 2
+    assert re.fullmatch(rf"error: {place} cannot be made a bundle \([\w ]+\); choose another --out\n", done.stderr)
+
+
+def test_a_full_disk_is_one_line_and_leaves_nothing(run_folder: Path, tmp_path: Path) -> None:
+    limit = 2_000_000  # Less than a graph.
+    done = edgepain(
+        *("export", run_folder, "--out", tmp_path / "new" / "bundle", "--precision", "fp32"),
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)),
+    )
+    assert done.returncode == 1
+    assert re.fullmatch(r"error: \S+/new/bundle cannot be written \(File too large\); make room .*\n", done.stderr)
     assert not list(tmp_path.iterdir())
 
 

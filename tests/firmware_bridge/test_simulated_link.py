@@ -6,7 +6,7 @@ import time
 
 import numpy as np
 
-from edgepain.firmware_bridge import SerialSource, read_e4, read_recording, replay
+from edgepain.firmware_bridge import ReplaySource, SerialSource, read_e4, read_recording
 from edgepain.signal import LinkState, Modality, Samples
 
 BOTH = (Modality.EDA, Modality.BVP)
@@ -173,11 +173,14 @@ def test_a_wire_log_replays_to_the_same_samples(e4_session, simulate, receive_al
     ) as device:
         received = receive_all(source := SerialSource(str(link), record_to=log, reconnect_s=1.0))
         device.report()
-    recording = read_recording(log)
-    assert sum(len(chunk.data) for chunk in recording.chunks) == source.stats().bytes_read
-    replayed = [event for event in replay(recording) if isinstance(event, Samples)]
-    assert len(replayed) == len(received.samples)
-    for before, again in zip(received.samples, replayed, strict=True):
-        np.testing.assert_array_equal(again.values, before.values)
-        np.testing.assert_array_equal(again.times_s, before.times_s)
-        assert again.arrival_s == before.arrival_s
+    assert sum(len(chunk.data) for chunk in read_recording(log).chunks) == source.stats().bytes_read
+    again = replayed(log)
+    assert len(again.samples) == len(received.samples)
+    for before, after in zip(received.samples, again.samples, strict=True):
+        np.testing.assert_array_equal(after.values, before.values)
+        np.testing.assert_array_equal(after.times_s, before.times_s)
+        assert after.arrival_s == before.arrival_s
+    assert again.info == received.info
+    assert again.states == [LinkState.CONNECTED, LinkState.CONNECTED, LinkState.ENDED]
+    assert again.stats == source.stats()
+    assert again.clock_skew == source.clock_skew()

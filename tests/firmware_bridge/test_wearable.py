@@ -62,7 +62,7 @@ def test_a_skewed_clock_is_measured_as_such():
         for event in assembler.push(frame, due.at_s):
             if isinstance(event, Samples):
                 clock.update(float(event.times_s[-1]), event.arrival_s)
-    assert clock.drift_ppm == pytest.approx(150.0, abs=2.0)
+    assert clock.skew().ppm == pytest.approx(150.0, abs=2.0)
 
 
 def test_commands_are_acknowledged_and_pings_answered():

@@ -31,7 +31,7 @@ def compare(exported: Bundle, simulate, live, tmp_path: Path):
         file = tmp_path / "decisions.jsonl"
         file.write_text("".join(json.dumps(line) + "\n" for line in run.lines))
         precision = options[options.index("--precision") + 1] if "--precision" in options else None
-        return compare_live(exported, open_engine(exported, precision), dataset, folder.name, file)
+        return compare_live(exported, open_engine(exported, precision), dataset, folder.name, file, any_labels=True)
 
     return played
 

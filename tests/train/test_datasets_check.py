@@ -61,11 +61,22 @@ def test_gaps_flat_stretches_and_lost_contact_are_measured(sessions: Path) -> No
 def test_what_stands_in_the_way_of_training(sessions: Path) -> None:
     (sessions / "labels.csv").write_text("subject,segment,label,start_s,end_s\nA,rest,0,0,30\nA,talk,1,90,99\n")
     report = check_dataset(open_dataset("e4", sessions))
-    assert report.usable
+    assert not report.usable
     assert report.obstacles == [
         "no labelled stretch of class 'label 1'",
         "1 usable subject(s); training and judging need two or more",
     ]
+
+
+def test_one_class_only_ends_with_3(sessions: Path) -> None:
+    rows = "".join(f"{s},rest,,0,30\n{s},talk,1,30,60\n" for s in "AB")
+    (sessions / "labels.csv").write_text("subject,segment,label,start_s,end_s\n" + rows)
+    result = edgepain("data", "check", sessions)
+    assert result.returncode == 3
+    assert "not enough to train on: only one class ('label 1'); telling apart needs two" in result.stdout
+    named = edgepain("data", "check", sessions, "--option", "positive=talk", "--option", "negative=rest")
+    assert named.returncode == 0
+    assert "not enough" not in named.stdout
 
 
 def test_check_prints_and_ends_with_0(sessions: Path) -> None:

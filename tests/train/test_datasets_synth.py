@@ -106,6 +106,16 @@ def test_biovid_files_have_the_true_names_and_columns(tmp_path: Path) -> None:
     assert "no person was measured" in (root / "SYNTHETIC.txt").read_text()
 
 
+def test_ai4pain_test_subjects_have_29_columns_without_labels(tmp_path: Path) -> None:
+    write_ai4pain(tmp_path / "tree", 5, seed=1)
+    for name in ("Bvp", "Eda"):
+        hidden = pandas.read_csv(tmp_path / "tree" / "test" / name / "3.csv")
+        assert list(hidden.columns) == [f"3_{n}" for n in range(1, 30)]
+        rows = sorted(hidden.notna().sum())
+        assert rows == [1022] * 24 + [3934] * 4 + [5950]
+        assert len(pandas.read_csv(tmp_path / "tree" / "train" / name / "1.csv").columns) == 1 + 12 + 12 + 23
+
+
 def test_nothing_is_written_over(tmp_path: Path) -> None:
     (tmp_path / "mine.csv").write_text("precious")
     with pytest.raises(DataError, match="not an empty folder"):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from edgepain.train.metrics import score
+from edgepain.train.metrics import Scores, score
 
 
 def certain(predicted: list[int], classes: int) -> np.ndarray:
@@ -58,15 +58,22 @@ def test_three_classes_by_hand() -> None:
     assert scores.auc == pytest.approx(np.mean(pairs))
 
 
-def test_a_class_without_a_label_is_left_out_of_means() -> None:
-    labels = np.array([0, 0, 1, 1])
-    scores = score(labels, certain([0, 0, 1, 2], 3), np.array(["a"] * 4))
-    assert scores.sensitivity == pytest.approx((1 + 1 / 2) / 2)
-    assert scores.balanced_accuracy == pytest.approx((1 + 1 / 2) / 2)
-    assert scores.specificity == pytest.approx(1.0)
-    assert scores.auc is None
+@pytest.mark.parametrize(
+    ("labels", "predicted", "classes", "missing"),
+    [([0, 0, 1, 1], [0, 0, 1, 2], 3, (2,)), ([2, 2], [2, 1], 3, (0, 1)), ([0, 0], [0, 1], 2, (1,))],
+)
+def test_over_some_of_the_classes_there_is_no_share(
+    labels: list[int], predicted: list[int], classes: int, missing: tuple[int, ...]
+) -> None:
+    scores = score(np.array(labels), certain(predicted, classes), np.array([str(i) for i in range(len(labels))]))
+    assert scores == Scores(windows=len(labels), missing_classes=missing)
+    shares = set(Scores.__struct_fields__) - {"windows", "missing_classes"}
+    assert len(shares) == 8
+    assert {getattr(scores, name) for name in shares} == {None}
 
 
-def test_one_class_only_is_scored_without_a_warning() -> None:
-    scores = score(np.array([0, 0]), certain([0, 1], 2), np.array(["a", "b"]))
-    assert (scores.accuracy, scores.specificity, scores.sensitivity, scores.auc) == (0.5, 0.5, 0.0, None)
+def test_a_class_that_is_never_predicted_is_scored_without_a_warning() -> None:
+    scores = score(np.array([0, 0, 1, 1]), certain([0, 0, 0, 0], 2), np.array(["a", "a", "b", "b"]))
+    assert (scores.accuracy, scores.specificity, scores.sensitivity, scores.precision) == (0.5, 1.0, 0.0, 0.0)
+    scores = score(np.array([0, 1, 2]), certain([0, 0, 0], 3), np.array(["a", "a", "b"]))
+    assert (scores.balanced_accuracy, scores.missing_classes) == (pytest.approx(1 / 3), ())

@@ -260,7 +260,7 @@ def keep_labels(plan: Plan, root: Path, keep: Callable[[str, str], bool]) -> Pla
 
 def test_one_class_cannot_be_trained_on(e4_plan: Plan, tmp_path: Path) -> None:
     plan = keep_labels(e4_plan, tmp_path / "data", lambda _, label: label == "1")
-    with pytest.raises(ConfigError, match="no network for label 1 from eda \\+ bvp: classes must be 2 or 3"):
+    with pytest.raises(DataError, match=r"only one class \('label 1'\) .*; label segments of a second one, or name"):
         create_run(tmp_path / "run", plan)
 
 

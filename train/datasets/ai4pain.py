@@ -61,6 +61,8 @@ class Ai4Pain(Dataset):
         if rest not in ("drop", "no pain"):
             raise ConfigError(f"rest must be 'drop' or 'no pain', not {rest!r}")
         self._rest = rest
+        if rest == "drop":
+            self.history_option = "--option 'rest=no pain'"
         self._files = _find_files(Path(root))
         split_of, kinds = self._scan()
         if {"arm", "hand"} & kinds:

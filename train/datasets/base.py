@@ -54,7 +54,8 @@ class Dataset(ABC):
     labels: class names; a label is an index into them. modalities: signals that every recording has.
     ordered: recordings of a subject come in the order of time. holdouts: official lists of held-out
     subjects by name. placement: where windows of this dataset usually lie. synthetic: the subjects are
-    simulated.
+    simulated. history_option: the command-line option that gives every class windows with enough history for
+    causal scaling, where an option of the reader can.
     """
 
     name: ClassVar[str]
@@ -64,6 +65,7 @@ class Dataset(ABC):
     holdouts: Mapping[str, tuple[str, ...]]
     placement: Placement
     synthetic: bool = False
+    history_option: str = ""
 
     def __init__(self) -> None:
         self._problems: dict[str, Problem] = {}

@@ -65,13 +65,15 @@ class Report:
 
     @property
     def usable(self) -> bool:
-        """Whether there is a labelled stretch at all."""
-        return any(self.events.values())
+        """Whether there are labelled stretches of two classes, without which nothing can be told apart."""
+        return sum(count > 0 for count in self.events.values()) >= 2
 
     @property
     def obstacles(self) -> list[str]:
         """Why nobody could train on this, one line each; empty where it is possible."""
         lines = [f"no labelled stretch of class {label!r}" for label, count in self.events.items() if not count]
+        if len(self.labels) < 2:
+            lines.append(f"only one class ({self.labels[0]!r}); telling apart needs two")
         if len(self.subjects) < 2:
             lines.append(f"{len(self.subjects)} usable subject(s); training and judging need two or more")
         return lines

@@ -42,6 +42,7 @@ Written by: edgepain data synth (seed {seed}).
 AI4PAIN_TRAIN = (1, 2, 4, 5, 6, 8, 11, 12, 13, 15, 16, 18, 21, 22, 24, 25, 27, 28, 29, 30, 34, 36, 37)
 AI4PAIN_TRAIN += (*range(41, 50), 52, 53, *range(55, 61), 63)
 AI4PAIN_VALIDATION = (7, 9, 10, 14, 19, 35, 38, 39, 40, 61, 62, 65)
+AI4PAIN_TEST_RESTS = 4
 AI4PAIN_TEST = (3, 17, 20, 23, 26, 31, 32, 33, 50, 51, 54, 64)
 
 Progress = Callable[[int, int], None]
@@ -84,6 +85,8 @@ def write_ai4pain(
     """Write `subjects` people with `trials` low and `trials` high stimuli (12 in the real challenge of 2025).
 
     The official split decides the folder; subjects are taken in turn so that a few already fill all three.
+    A test subject has unlabelled columns, numbered in the order of time: 29, as in the challenge. Which trials
+    those are is not published; here they are the baseline, all stimuli and the first four rests.
     Raises DataError where `root` is not empty, ConfigError where more than 65 subjects are asked for.
     """
     ids = _ai4pain_ids()
@@ -97,7 +100,9 @@ def write_ai4pain(
         bvp_au = 0.5 + 0.02 * session.bvp_au
         trial_rows = dict(_ai4pain_trials(session, protocol))
         if split == "test":
-            trial_rows = {f"{n}": rows for n, rows in enumerate(trial_rows.values(), 1)}
+            hidden = {f"REST_{n}" for n in range(AI4PAIN_TEST_RESTS + 1, 2 * trials)}
+            shown = (rows for trial, rows in trial_rows.items() if trial not in hidden)
+            trial_rows = {f"{n}": rows for n, rows in enumerate(shown, 1)}
         for name, values in (("Bvp", bvp_au), ("Eda", session.eda_us)):
             path = root / split / name / f"{subject}.csv"
             columns = {f"{subject}_{trial}": values[rows] for trial, rows in trial_rows.items()}
