@@ -23,11 +23,10 @@ class ReplaySource:
     def __init__(self, path: Path | str) -> None:
         recording = read_recording(path)
         self._path = path
-        self._damage = (
-            f"{recording.damaged_chunks} damaged stretches of it, {recording.lost_bytes} bytes, were left out"
-            if recording.damaged_chunks
-            else ""
-        )
+        self._told = f"{path} was played"
+        if recording.damaged_chunks:
+            places = "1 place" if recording.damaged_chunks == 1 else f"{recording.damaged_chunks} places"
+            self._told += f"; {recording.lost_bytes} bytes of it, in {places}, are damaged and were left out"
         self._chunks = iter(recording.chunks)
         self._receiver = Receiver()
         self._opened = 0
@@ -41,7 +40,7 @@ class ReplaySource:
         if self._over:
             return []
         self._over = True
-        return [self._change(LinkState.ENDED, "; ".join(filter(None, (f"{self._path} was played", self._damage))))]
+        return [self._change(LinkState.ENDED, self._told)]
 
     def stats(self) -> LinkStats:
         """Totals so far."""

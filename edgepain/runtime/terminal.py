@@ -160,10 +160,10 @@ def _summary_table(summary: Summary) -> Table:
         ("the same, from when it was taken", "sensor_latency_ms"),
         ("network alone", "inference_ms"),
     ):
-        table.add_row(text, _percentiles(getattr(summary, name), summary.unknown.get(name)))
+        table.add_row(text, Text(_percentiles(getattr(summary, name), summary.unknown.get(name))))
     ppm = summary.clock_skew_ppm
     skew = f"n/a ({summary.unknown['clock_skew_ppm']})" if ppm is None else f"{ppm:+.0f} ppm against this machine's"
-    table.add_row("the device's clock", skew)
+    table.add_row("the device's clock", Text(skew))
     return table
 
 

@@ -1,14 +1,14 @@
 """Everything that a source gave, kept for looking at."""
 
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import pytest
 
-from edgepain.firmware_bridge import SerialSource
-from edgepain.signal import DeviceInfo, LinkChange, LinkState, Modality, Samples
+from edgepain.signal import DeviceInfo, LinkChange, LinkState, Modality, Samples, Source
 
 
 @dataclass
@@ -19,7 +19,7 @@ class Received:
     changes: list[LinkChange] = field(default_factory=list)
     samples: list[Samples] = field(default_factory=list)
 
-    def take(self, source: SerialSource, timeout_s: float) -> None:
+    def take(self, source: Source, timeout_s: float) -> None:
         for event in source.recv(timeout_s):
             kept: list[Any] = (
                 self.samples
@@ -41,15 +41,15 @@ class Received:
         return np.concatenate([part.times_s for part in self.samples if part.modality is modality])
 
 
-def receive(source: SerialSource) -> Received:
-    """Read until the link is closed for good."""
+def receive(source: Source) -> Received:
+    """Read until the link is closed for good, or the recording is over."""
     received = Received()
-    with source:
-        while LinkState.CLOSED not in received.states:
+    with closing(source):
+        while not {LinkState.CLOSED, LinkState.ENDED} & set(received.states):
             received.take(source, 1.0)
     return received
 
 
 @pytest.fixture
-def receive_all() -> Callable[[SerialSource], Received]:
+def receive_all() -> Callable[[Source], Received]:
     return receive

@@ -174,7 +174,7 @@ def test_a_wire_log_replays_to_the_same_samples(e4_session, simulate, receive_al
         received = receive_all(source := SerialSource(str(link), record_to=log, reconnect_s=1.0))
         device.report()
     assert sum(len(chunk.data) for chunk in read_recording(log).chunks) == source.stats().bytes_read
-    again = replayed(log)
+    again = receive_all(played := ReplaySource(log))
     assert len(again.samples) == len(received.samples)
     for before, after in zip(received.samples, again.samples, strict=True):
         np.testing.assert_array_equal(after.values, before.values)
@@ -182,5 +182,7 @@ def test_a_wire_log_replays_to_the_same_samples(e4_session, simulate, receive_al
         assert after.arrival_s == before.arrival_s
     assert again.info == received.info
     assert again.states == [LinkState.CONNECTED, LinkState.CONNECTED, LinkState.ENDED]
-    assert again.stats == source.stats()
-    assert again.clock_skew == source.clock_skew()
+    assert played.stats() == source.stats()
+    assert played.clock_skew() == source.clock_skew()
+    assert played.host_s(20.0) is None
+    assert played.recv(10.0) == []

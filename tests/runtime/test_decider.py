@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from edgepain.bundle import Bundle
 from edgepain.engine import Engine, open_engine
 from edgepain.errors import BundleMismatchError, ConfigError
+from edgepain.firmware_bridge import DeviceClock
 from edgepain.runtime import Abstention, Decider, Decision
 from edgepain.signal import DeviceInfo, Modality, Samples, StreamInfo
 
@@ -86,6 +87,29 @@ def test_latency_counts_from_the_arrival_that_completed_the_window(exported: Bun
     first = next(decider.decisions())
     assert first.end_s == 5.5
     assert first.latency_ms == pytest.approx(2250.0)
+
+
+def test_latency_from_the_sensor_sees_what_a_late_reader_does_to_arrivals(exported: Bundle, engine: Engine) -> None:
+    """The reader sleeps from 100 to 103 s: what it finds then has arrived just now, but is old."""
+    skew, delay_s, begin_s = 1 + 80e-6, 0.004, 7000.0
+    clock, now_s = DeviceClock(), 0.0
+    decider = Decider(exported, engine, clock=lambda: now_s)
+    decider.follow(clock.host_s)
+    decisions: dict[float, Decision] = {}
+    for at_s in range(120):
+        taken_s = (at_s + 1) / skew
+        now_s = begin_s + delay_s + (max(taken_s, 103.0) if taken_s >= 100 else taken_s)
+        for modality in RATES_HZ:
+            samples = replace(second(at_s, modality), arrival_s=now_s)
+            clock.update(at_s + 1.0, now_s)
+            decider.push(samples)
+        now_s += 0.010
+        decisions |= {d.end_s: d for d in decider.decisions()}
+    assert {d.sensor_latency_ms for end_s, d in decisions.items() if end_s < 60} == {None}
+    for end_s, expected_ms in ((80.5, 510), (99.5, 510), (100.5, 2518), (101.5, 1518), (110.5, 510)):
+        decided = decisions[end_s]
+        assert decided.latency_ms == pytest.approx(10.0)
+        assert decided.sensor_latency_ms == pytest.approx(expected_ms, abs=5), end_s
 
 
 @settings(max_examples=20, deadline=None)

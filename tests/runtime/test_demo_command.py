@@ -10,19 +10,6 @@ from pathlib import Path
 
 import pytest
 
-from edgepain.bundle import demonstration_bundle
-from edgepain.errors import BundleError, DataError
-from edgepain.firmware_bridge import packaged_recording
-
-
-@pytest.fixture(scope="module", autouse=True)
-def packaged() -> None:
-    try:
-        demonstration_bundle()
-        packaged_recording()
-    except (BundleError, DataError) as error:
-        pytest.skip(f"nothing to demonstrate: {error}")
-
 
 def demo(*options: str) -> subprocess.Popen[str]:
     command = [sys.executable, "-m", "edgepain", "demo", "--no-bench", *options]

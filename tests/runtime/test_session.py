@@ -12,9 +12,19 @@ import pytest
 
 from edgepain.bundle import Bundle
 from edgepain.engine import Engine, open_engine
-from edgepain.errors import BundleMismatchError, ConfigError, EdgepainError, PortError
+from edgepain.errors import BundleMismatchError, ConfigError, DataError, EdgepainError, PortError
 from edgepain.runtime import Abstention, Decider, Decision, Limits, Session, Summary
-from edgepain.signal import DeviceInfo, LinkChange, LinkState, LinkStats, Modality, Samples, StreamEvent, StreamInfo
+from edgepain.signal import (
+    ClockSkew,
+    DeviceInfo,
+    LinkChange,
+    LinkState,
+    LinkStats,
+    Modality,
+    Samples,
+    StreamEvent,
+    StreamInfo,
+)
 
 BAND = DeviceInfo("band", "1", 1, (StreamInfo(Modality.EDA, "uS", 4.0), StreamInfo(Modality.BVP, "a.u.", 64.0)))
 
@@ -26,6 +36,8 @@ class Script:
         self._batches = list(batches)
         self._stats = stats or LinkStats()
         self.closed = False
+        self.taken_s: float | None = None
+        self.skew = ClockSkew(None, "too early")
 
     def recv(self, timeout_s: float) -> Sequence[StreamEvent]:
         if not self._batches:
@@ -38,6 +50,12 @@ class Script:
 
     def stats(self) -> LinkStats:
         return self._stats
+
+    def host_s(self, device_s: float) -> float | None:
+        return self.taken_s
+
+    def clock_skew(self) -> ClockSkew:
+        return self.skew
 
     def close(self) -> None:
         self.closed = True
@@ -105,6 +123,55 @@ def test_a_session_of_given_length_tells_everything_and_sums_it_up(decider: Deci
     assert (summary.bytes_read, summary.frames, summary.frames_lost, summary.crc_errors) == (100, 9, 8, 7)
     assert (summary.malformed, summary.repeated, summary.reconnects, summary.restarts) == (6, 5, 4, 3)
     assert summary.samples_out_of_order == 0
+
+
+ENDED = LinkChange(LinkState.ENDED, 0.0, "the file was played")
+
+
+def test_a_recording_ends_well_when_it_is_over(decider: Decider) -> None:
+    source, notes = Script([BAND], both(0, 20), [ENDED]), Notes()
+    summary = Session(source, decider, [notes]).run()
+    assert (summary.ended, source.closed) == ("the file was played", True)
+    assert len(notes.decisions) == 15
+
+
+def test_a_recording_without_samples_is_no_data(decider: Decider) -> None:
+    text, notes = failed(Script([BAND], [ENDED]), decider, DataError, Limits())
+    assert text.startswith("the file was played: no sample that the bundle needs in it")
+    assert notes.links == [ENDED]
+
+
+def test_without_a_clock_there_is_no_latency(exported: Bundle, engine: Engine) -> None:
+    source, notes = Script([BAND], both(0, 20), [ENDED]), Notes()
+    source.taken_s, source.skew = 0.0, ClockSkew(12.5)
+    summary = Session(source, Decider(exported, engine, clock=None), [notes]).run()
+    assert summary.decisions > 0
+    assert {(d.latency_ms, d.sensor_latency_ms) for d in notes.decisions} == {(None, None)}
+    assert (summary.latency_ms, summary.sensor_latency_ms, summary.clock_skew_ppm) == (None, None, 12.5)
+    why = "samples of another time"
+    assert summary.unknown == {"latency_ms": why, "sensor_latency_ms": why}
+
+
+def test_a_known_clock_tells_how_old_samples_were(decider: Decider) -> None:
+    source, notes = Script([BAND], both(0, 20), [ENDED]), Notes()
+    source.taken_s, source.skew = time.monotonic() - 100.0, ClockSkew(-30.0)
+    summary = Session(source, decider, [notes]).run()
+    assert summary.sensor_latency_ms is not None
+    assert summary.latency_ms is not None
+    assert summary.sensor_latency_ms.p50 >= summary.latency_ms.p50 + 99_000
+    assert all((d.sensor_latency_ms or 0) >= 100_000 for d in notes.decisions)
+    assert (summary.clock_skew_ppm, summary.unknown) == (-30.0, {})
+
+
+@pytest.mark.parametrize("seconds", [8, 20])
+def test_what_is_not_known_has_its_reason(decider: Decider, seconds: int) -> None:
+    summary = Session(Script([BAND], both(0, seconds), [ENDED]), decider, []).run()
+    none = "no decision"
+    expected = {"clock_skew_ppm": "too early", "sensor_latency_ms": "too early"}
+    if not summary.decisions:
+        expected |= {"sensor_latency_ms": none, "latency_ms": none, "inference_ms": none}
+    assert summary.unknown == expected
+    assert (summary.decisions > 0) == (seconds == 20)
 
 
 def test_samples_that_come_twice_stand_in_the_summary(decider: Decider) -> None:

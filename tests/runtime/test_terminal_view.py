@@ -26,7 +26,10 @@ SUMMARY = Summary(
     labels={HOSTILE: 2},
     abstentions={"calibrating": 1},
     latency_ms=Percentiles(1.0, 2.0, 3.0),
+    sensor_latency_ms=Percentiles(40.0, 50.0, 60.0),
     inference_ms=None,
+    clock_skew_ppm=None,
+    unknown={"inference_ms": "no decision", "clock_skew_ppm": HOSTILE},
     samples_out_of_order=3,
     bytes_read=10,
     frames=9,
@@ -52,6 +55,7 @@ def decision(abstain: Abstention | None = None) -> Decision:
         reason=f"eda: {HOSTILE}" if abstain else "",
         signals={"eda": SignalState("ok", 1.0, 0.0, 60.0, ("overrun",)), "bvp": SignalState("gaps", 0.4, 3.3, 12.0)},
         latency_ms=None if abstain else 3.25,
+        sensor_latency_ms=None if abstain else 41.5,
         inference_ms=None if abstain else 1.5,
         frames_lost=2,
     )
@@ -77,7 +81,7 @@ def test_lines_in_a_file_say_everything_once() -> None:
     assert device == f"device: {HOSTILE}, firmware 1: eda 4 Hz in uS"
     assert judged == (
         f"    3.0 …     8.5 s  {HOSTILE}  ({HOSTILE} 75.0 %  pain 25.0 %)  "
-        "3.2 ms after its last sample, 1.5 ms of it in the network  [2 frames lost]"
+        "3.2 ms after its last sample, 1.5 ms of it in the network, 41.5 ms since it was taken  [2 frames lost]"
     )
     assert f"no decision  gaps: eda: {HOSTILE}" in abstained
     text = "\n".join(summary)
@@ -90,7 +94,9 @@ def test_lines_in_a_file_say_everything_once() -> None:
         "4 reconnects, 2 restarts of the device",
         "3 samples out of order",
         r"p50 1\.0 ms, p90 2\.0 ms, p99 3\.0 ms",
+        r"from when it was taken .* p50 40\.0 ms, p90 50\.0 ms, p99 60\.0 ms",
         r"network alone .* n/a \(no decision\)",
+        rf"the device's clock .* n/a \({re.escape(HOSTILE)}\)",
     ):
         assert re.search(row, text), row
 
