@@ -105,6 +105,7 @@ def test_facts_for_a_bundle(trained_run: Run) -> None:
     facts = trained_run.training_facts()
     assert (facts.dataset, facts.task, facts.config, facts.seed) == ("e4", "label 0 / label 1", "tiny", 0)
     assert (facts.train_subjects, facts.held_out_subjects, facts.synthetic) == (3, 2, True)
+    assert facts.held_out == HELD_OUT
     _, usable = trained_run.part(trained_run.split.train).scaled("causal")
     assert facts.train_windows == np.count_nonzero(usable) > 0
     assert facts.protocol == (
