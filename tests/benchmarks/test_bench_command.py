@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -96,6 +97,21 @@ def test_without_torch_its_rows_say_so(exported: Bundle, without_torch: dict[str
     assert "134 ms" in done.stdout
     assert "ONNX INT8" in done.stdout
     assert done.stderr == ""
+
+
+def test_the_sum_beside_the_one_of_the_paper_is_taken_apart(without_torch: dict[str, str]) -> None:
+    done = bench("--runs", 10, environment=without_torch)
+    numbers = re.search(
+        r"All sub-networks: (\d+) in sequence fusion, printed about (\d+). Of the (\d+) between, (\d+) are 2 × the "
+        r"ALSTM's difference, (\d+) the FCN's and CrossMod's; (\d+) remain unexplained",
+        " ".join(done.stdout.split()),
+    )
+    assert numbers, done.stdout
+    ours, printed, between, alstm, others, rest = map(int, numbers.groups())
+    assert (ours, printed, between) == (873, 1030, 157)
+    assert alstm == round(2 * (55.82 - 13.67))
+    assert others == round(2 * (73.28 - 72.63) + 442.76 - 440.62)
+    assert abs(between - alstm - others - rest) <= 1  # Each is rounded.
 
 
 def test_without_torch_a_run_cannot_be_read(exported: Bundle, without_torch: dict[str, str], tmp_path: Path) -> None:
