@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from edgepain.bundle import NetworkSpec
+from edgepain.signal import Modality
 from edgepain.train.config import StageConfig, TrainConfig
 from edgepain.train.features import frozen_features
 from edgepain.train.models import ALSTM, FCN, CrossModFusion, CrossModTransformer, TransformerBlock, assemble
@@ -37,6 +38,12 @@ class Progress(Protocol):
 
     def epoch(self, name: str, metrics: EpochMetrics) -> None:
         """An epoch of this stage was trained and is on disk."""
+
+
+def stage_configs(modalities: Sequence[Modality], config: TrainConfig) -> dict[str, StageConfig]:
+    """Settings of every stage by its name, in the order of training."""
+    kinds = {"fcn": config.fcn, "alstm": config.alstm, "transformer": config.transformer}
+    return {f"{kind}.{m}": kinds[kind] for m in modalities for kind in kinds} | {FINAL: config.crossmod}
 
 
 @dataclass(frozen=True)
@@ -174,17 +181,20 @@ class StagedProtocol:
         data = _fingerprint(x.tobytes(), y.tobytes())
         stages: dict[str, Stage] = {}
 
-        def add(name: str, config: StageConfig, *upstream: str) -> None:
+        configs = stage_configs(self.spec.modalities, self.config)
+
+        def add(name: str, *upstream: str) -> None:
+            config = configs[name]
             settings = (name, config, self.config.batch_size, self.seed, self.spec, data)
             above = (stages[other].fingerprint.encode() for other in upstream)
             fingerprint = _fingerprint(msgspec.json.encode(settings), *above)
             stages[name] = Stage(name, config, self.config.batch_size, self.seed, fingerprint)
 
         for m in self.spec.modalities:
-            add(f"fcn.{m}", self.config.fcn)
-            add(f"alstm.{m}", self.config.alstm)
-            add(f"transformer.{m}", self.config.transformer, f"fcn.{m}", f"alstm.{m}")
-        add(FINAL, self.config.crossmod, *(f"transformer.{m}" for m in self.spec.modalities))
+            add(f"fcn.{m}")
+            add(f"alstm.{m}")
+            add(f"transformer.{m}", f"fcn.{m}", f"alstm.{m}")
+        add(FINAL, *(f"transformer.{m}" for m in self.spec.modalities))
         return stages
 
 

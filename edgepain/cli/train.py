@@ -65,6 +65,7 @@ def command(
 
     from edgepain.cli.progress import TrainingProgress
     from edgepain.train.run import open_run
+    from edgepain.train.staged import stage_configs
 
     if threads:
         torch.set_num_threads(threads)
@@ -78,7 +79,8 @@ def command(
         f"configuration {run.config.train.name}, fusion {run.spec.fusion}, {run.scaling} scaling"
     )
     try:
-        with TrainingProgress() as progress:
+        stages = stage_configs(run.config.modalities, run.config.train)
+        with TrainingProgress({name: stage.epochs for name, stage in stages.items()}, run.spec.fusion) as progress:
             results = run.evaluate(run.train(progress, keep_features))
     except KeyboardInterrupt:
         click.echo(f"\nstopped; go on with: edgepain train --resume {run.folder}", err=True)
