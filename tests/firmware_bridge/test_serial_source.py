@@ -38,7 +38,7 @@ def terminal() -> Iterator[Terminal]:
     made.unplug()
 
 
-def changes(source: SerialSource, timeout_s: float = 5.0) -> list[LinkChange]:
+def changes(source: SerialSource, timeout_s: float = 30.0) -> list[LinkChange]:
     """The next changes of the link."""
     deadline_s = time.monotonic() + timeout_s
     while time.monotonic() < deadline_s:

@@ -14,7 +14,7 @@ from edgepain.signal import Samples
 
 def run(*arguments: object) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "edgepain", "simulate", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
 
 
 @pytest.mark.parametrize(
@@ -51,7 +51,7 @@ def test_an_interrupt_ends_it_with_a_summary_and_without_its_link(e4_session, si
                 received += [event for event in source.recv(1.0) if isinstance(event, Samples)]
         assert max(part.times_s[-1] for part in received) > 60.0, "it starts over"
         device.process.send_signal(signal.SIGINT)
-        _, errors = device.process.communicate(timeout=30)
+        _, errors = device.process.communicate(timeout=120)
     assert device.process.returncode == 130
     assert "interrupted" in errors
     assert '"sent"' in errors

@@ -86,7 +86,7 @@ def test_line_noise_costs_frames_and_lets_no_wrong_value_through(e4_session, sim
 def test_unplugging_is_survived_and_only_its_time_is_lost(e4_session, simulate, receive_all, tmp_path):
     link = tmp_path / "wearable"
     with simulate(e4_session, "--speed", 20, "--duration", 40, "--unplug", "20:10", "--link", link) as device:
-        received = receive_all(source := SerialSource(str(link), reconnect_s=1.0))
+        received = receive_all(source := SerialSource(str(link), reconnect_s=3.0))
         report = device.report()
     assert received.states[:3] == [LinkState.CONNECTED, LinkState.LOST, LinkState.CONNECTED]
     stats = source.stats()
@@ -132,7 +132,7 @@ def test_a_slow_reader_of_a_device_that_cannot_wait_sees_overruns(e4_session, si
                 time.sleep(0.1)  # more of the recording goes by than the kernel keeps
             lost = source.stats().frames_lost
         device.process.send_signal(signal.SIGINT)
-        _, errors = device.process.communicate(timeout=30)
+        _, errors = device.process.communicate(timeout=120)
     full = sum(json.loads(errors.splitlines()[0])["frames"][m.value]["full"] for m in BOTH)
     assert 0 < lost <= full
 
@@ -140,18 +140,19 @@ def test_a_slow_reader_of_a_device_that_cannot_wait_sees_overruns(e4_session, si
 def test_a_slow_reader_of_a_device_that_waits_loses_nothing(e4_session, simulate, receive_all):
     with simulate(e4_session, "--speed", 2000) as device:
         source = SerialSource(device.port, reconnect_s=0.2)
-        source.recv(1.0)
+        first = [event for event in source.recv(1.0) if isinstance(event, Samples)]
         time.sleep(0.3)
         received = receive_all(source)
+    received.samples[:0] = first
     for modality, original in read_e4(e4_session).signals.items():
-        assert received.values(modality).size >= original.values.size - 4 * 64
+        np.testing.assert_array_equal(received.values(modality), original.values)
     assert source.stats().frames_lost == 0
 
 
 def test_nothing_is_lost_while_the_consumer_works(e4_session, simulate):
     values = []
     with (
-        simulate(e4_session, "--speed", 20, "--duration", 20, "--drop-when-full") as device,
+        simulate(e4_session, "--speed", 5, "--duration", 20, "--drop-when-full") as device,
         SerialSource(device.port, reconnect_s=0.2) as source,
     ):
         closed = False
@@ -171,7 +172,7 @@ def test_a_wire_log_replays_to_the_same_samples(e4_session, simulate, receive_al
     with simulate(
         e4_session, "--speed", 30, "--duration", 40, "--unplug", "20:5", "--bit-errors", 1e-4, "--link", link
     ) as device:
-        received = receive_all(source := SerialSource(str(link), record_to=log, reconnect_s=1.0))
+        received = receive_all(source := SerialSource(str(link), record_to=log, reconnect_s=3.0))
         device.report()
     assert sum(len(chunk.data) for chunk in read_recording(log).chunks) == source.stats().bytes_read
     again = receive_all(played := ReplaySource(log))

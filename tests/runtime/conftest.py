@@ -45,7 +45,7 @@ class LiveRun:
         """Send a signal, or wait for its own end; the exit code. Every line must be JSON with a type."""
         if number is not None:
             self.process.send_signal(number)
-        text, self.errors = self.process.communicate(timeout=60)
+        text, self.errors = self.process.communicate(timeout=120)
         self.lines += [json.loads(line) for line in text.splitlines()]
         assert all(isinstance(line["type"], str) for line in self.lines)
         assert "Traceback" not in self.errors

@@ -22,7 +22,7 @@ def demo(*options: str) -> subprocess.Popen[str]:
 
 def test_it_decides_live_and_sums_up() -> None:
     with demo("--seconds", "75", "--speed", "20") as process:
-        text, _ = process.communicate(timeout=60)
+        text, _ = process.communicate(timeout=200)
     assert process.returncode == 0, text
     assert "1. a simulated wearable plays 75 s at 20 times real time" in text
     assert "2. live decisions from /dev/" in text
@@ -39,7 +39,7 @@ def test_an_interrupt_ends_all_of_it_with_a_summary(number: signal.Signals) -> N
             if "no decision" in line:
                 break
         process.send_signal(number)
-        text, _ = process.communicate(timeout=30)
+        text, _ = process.communicate(timeout=120)
     assert process.returncode == 130
     assert "ended by" in text
     assert not _running(process.pid)

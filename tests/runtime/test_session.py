@@ -107,12 +107,12 @@ def test_a_session_of_given_length_tells_everything_and_sums_it_up(decider: Deci
     connected = LinkChange(LinkState.CONNECTED, 0.0, "a cable")
     stats = LinkStats(100, 9, 8, 7, 6, 5, 4, 3)
     source, notes = Script([connected, BAND], both(0, 10), both(10, 20), stats=stats), Notes()
-    summary = Session(source, decider, [notes], Limits(duration_s=0.5)).run()
+    summary = Session(source, decider, [notes], Limits(duration_s=2.0)).run()
     assert source.closed
     assert (notes.devices, notes.links) == ([BAND], [connected])
     assert notes.summaries == [summary]
     assert summary.ended == "the time was up"
-    assert summary.seconds >= 0.5
+    assert summary.seconds >= 2.0
     assert [d.index for d in notes.decisions] == list(range(15))
     assert sum(d.frames_lost for d in notes.decisions) == 8
     judged = [d for d in notes.decisions if d.label]
@@ -175,7 +175,7 @@ def test_what_is_not_known_has_its_reason(decider: Decider, seconds: int) -> Non
 
 
 def test_samples_that_come_twice_stand_in_the_summary(decider: Decider) -> None:
-    summary = Session(Script([BAND], both(0, 1), both(0, 1)), decider, [], Limits(duration_s=0.5)).run()
+    summary = Session(Script([BAND], both(0, 1), both(0, 1), [ENDED]), decider, []).run()
     assert summary.samples_out_of_order == 68
 
 

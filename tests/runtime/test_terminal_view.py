@@ -143,7 +143,7 @@ def test_on_a_real_terminal(exported: Bundle, simulate, e4_session: Path, number
                     text += data
             except OSError:
                 pass  # The far side of the terminal is closed.
-            assert process.wait(timeout=30) == 0
+            assert process.wait(timeout=120) == 0
     os.close(master)
     screen = text.decode()
     assert "\x1b[?25l" in screen, "the cursor is hidden"
