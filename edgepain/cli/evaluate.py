@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from edgepain.cli.extras import require
 from edgepain.cli.scores import describe_missing, percent
 
 if TYPE_CHECKING:
@@ -43,14 +44,20 @@ def command(
 ) -> None:
     """Accuracy of BUNDLE on labelled windows, scaled causally as in live use.
 
+    The dataset's classes must have the bundle's names, in the same order.
+
     With --live, also hold live decisions on a recording that was played from its beginning against the offline
-    answers to the same windows. They must agree within 1e-4 in every probability, else the exit code is 5.
+    answers to the same windows. They must agree within 1e-4 in every probability, else the exit code is 5. Decisions
+    of another model, precision or calibration are refused.
 
     \b
     Example:
       edgepain evaluate bundles/stress --dataset e4 --root sessions --option positive=interview \\
           --option negative=relax1,relax2 --subjects S11,S16 --live S11=s11.jsonl --live S16=s16.jsonl
     """
+    require("train", "sklearn", "pandas", "scipy")
+    files = [_subject_file(text) for text in live]
+
     import msgspec
 
     from edgepain.benchmarks.evaluate import compare_live, default_subjects, evaluate
@@ -63,7 +70,6 @@ def command(
     data = open_dataset(dataset, root, **parse_options(dataset, options))
     chosen = [name.strip() for name in subjects.split(",") if name.strip()] or default_subjects(opened, data)
     result = evaluate(opened, engine, data, chosen, any_labels=any_labels)
-    files = [_subject_file(text) for text in live]
     comparisons = [compare_live(opened, engine, data, *pair, any_labels=any_labels) for pair in files]
     if as_json:
         document: dict[str, Any] = {"evaluation": result, "live": comparisons}
@@ -89,7 +95,7 @@ def _subject_file(text: str) -> tuple[str, Path]:
 def _show(result: Evaluation, comparisons: list[Comparison]) -> None:
     count = len(result.subjects)
     click.echo(
-        f"{' / '.join(result.labels)}, {result.precision}, causal scaling, {count} subjects: "
+        f"{' / '.join(result.labels)}, {result.precision}, causal scaling, {count} subject{'s' if count != 1 else ''}: "
         f"{', '.join(result.subjects)}"
     )
     if result.dataset_labels != result.labels:

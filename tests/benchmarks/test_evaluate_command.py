@@ -102,7 +102,7 @@ def test_classes_of_other_names_count_only_when_told(evaluate: Callable[..., Ans
 def test_another_number_of_classes_is_refused(evaluate: Callable[..., Answer], root: Path, tmp_path: Path) -> None:
     copy = tmp_path / "people"
     copy.mkdir()
-    (copy / "raw").symlink_to((root / "raw") if (root / "raw").is_dir() else root)
+    (copy / "raw").symlink_to(root / "raw")
     lines = (root / "labels.csv").read_text().splitlines()
     column = lines[0].split(",").index("label")
     third = [field if i != column else "2" for i, field in enumerate(lines[-1].split(","))]
@@ -112,12 +112,10 @@ def test_another_number_of_classes_is_refused(evaluate: Callable[..., Answer], r
     assert "choose the reader's options so that the classes agree" in answer.err
 
 
-def test_one_class_only_has_no_accuracy(
-    evaluate: Callable[..., Answer], root: Path, tmp_path: Path, exported: Bundle
-) -> None:
+def test_one_class_only_has_no_accuracy(evaluate: Callable[..., Answer], root: Path, tmp_path: Path) -> None:
     copy = tmp_path / "people"
     copy.mkdir()
-    (copy / "raw").symlink_to((root / "raw") if (root / "raw").is_dir() else root)
+    (copy / "raw").symlink_to(root / "raw")
     header, *rows = (root / "labels.csv").read_text().splitlines()
     kept = [row for row in rows if "no pain" not in row or row.startswith("S03")]
     (copy / "labels.csv").write_text("\n".join([header, *kept]) + "\n")
@@ -135,7 +133,7 @@ def test_held_out_people_are_the_default(evaluate: Callable[..., Answer], bundle
     bundle = trained_on(bundle_copy, dataset="e4", held_out=("S02", "S77"))
     answer = evaluate(bundle=bundle)
     assert answer.code == 0, answer.err
-    assert "1 subjects: S02\n" in answer.out
+    assert "1 subject: S02\n" in answer.out
     assert "trained on" not in answer.out
     answer = evaluate("--subjects", "S01,S02,S03", bundle=bundle)
     assert "2 of 3 subjects were trained on, or may have been: S01, S03\n" in answer.out
@@ -226,6 +224,12 @@ def test_decisions_of_something_else_are_not_compared(
     for damaged in ("", "\n", "".join(decisions), "[" * 100_000, '{"type": "session"}\n', "\0"):
         file.write_text(damaged)
         assert "does not begin with the line of type session" in refusal()
+
+
+def test_a_live_file_needs_its_subject(evaluate: Callable[..., Answer]) -> None:
+    answer = evaluate("--live", "live.jsonl")
+    assert answer.code == 2
+    assert "--live 'live.jsonl' is not SUBJECT=FILE" in answer.err
 
 
 def test_help_shows_how() -> None:
