@@ -262,7 +262,7 @@ class Session:
         reasons: dict[str, str] = {}
         if not self._inferences_ms:
             reasons["inference_ms"] = "no decision"
-        late = "no decision" if not decided else "samples of another time" if not self._decider.live else ""
+        late = "no decision" if not decided else "the samples came at another time" if not self._decider.live else ""
         if not self._latencies_ms:
             reasons["latency_ms"] = late or "no decision had its samples in time"
         if not self._sensor_latencies_ms:

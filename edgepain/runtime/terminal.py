@@ -121,7 +121,8 @@ def _milliseconds(decision: Decision) -> str:
     if decision.latency_ms is not None:
         parts.append(f"{decision.latency_ms:.1f} ms after its last sample")
     if decision.inference_ms is not None:
-        parts.append(f"{decision.inference_ms:.1f} ms of it in the network")
+        of_it = "of it " if parts else ""
+        parts.append(f"{decision.inference_ms:.1f} ms {of_it}in the network")
     if decision.sensor_latency_ms is not None:
         parts.append(f"{decision.sensor_latency_ms:.1f} ms since it was taken")
     return ", ".join(parts)

@@ -202,6 +202,7 @@ def test_a_signal_ends_it_with_a_summary_and_a_complete_recording(
         assert run.end(number) == 0
         assert run.errors == ""
     assert run.summary["ended"] == "interrupted"
+    assert "s of data since the device's clock began, 60 needed" in run.summary["unknown"]["clock_skew_ppm"]
     session, link, who = run.lines[:3]
     assert [line["type"] for line in run.lines[:3]] == ["session", "link", "device"]
     assert (session["bundle"], session["hop_s"], session["calibration_s"]) == ("small", 1.0, 10.0)
@@ -267,16 +268,10 @@ def test_a_replay_decides_as_the_session_did(live, simulate, exported: Bundle, e
         assert last[count] >= run.summary[count]
     assert (last["reconnects"], last["restarts"]) == (1, 1)
 
-
-def test_a_damaged_log_is_played_as_far_as_it_is_sound(live, simulate, exported: Bundle, e4_session: Path, tmp_path):
-    log = tmp_path / "wire.log"
-    with simulate(e4_session, "--speed", 10) as device, live(device.port, "--record", log) as run:
-        run.until(lambda line: is_decision(line) and line["index"] == 20)
-        run.end(signal.SIGINT)
     log.write_bytes(log.read_bytes()[:-5])
-    decisions, (*_, summary) = played_again(log, exported, "--hop", "2")
-    assert [d["start_s"] for d in decisions[:3]] == [0.0, 2.0, 4.0]
-    assert "in 1 place, are damaged and were left out" in summary["ended"]
+    slower, (*_, last) = played_again(log, exported, "--hop", "2")
+    assert [d["probabilities"] for d in slower[:20]] == [d["probabilities"] for d in again[:40:2]]
+    assert "in 1 place, are damaged and were left out" in last["ended"]
 
 
 @pytest.mark.parametrize(
@@ -304,21 +299,13 @@ def test_what_cannot_be_replayed(exported: Bundle, tmp_path: Path, options: list
 
 
 def test_a_clock_that_is_played_fast_is_not_believed(live, simulate, e4_session: Path):
-    with simulate(e4_session, "--speed", 20, "--loop") as device, live(device.port) as run:
+    with simulate(e4_session, "--speed", 40, "--loop") as device, live(device.port) as run:
         last = run.until(lambda line: is_decision(line) and line["start_s"] > 75)
         run.end(signal.SIGINT)
     assert last["latency_ms"] is not None
     assert {d["sensor_latency_ms"] for d in run.of("decision")} == {None}
     assert (run.summary["clock_skew_ppm"], run.summary["sensor_latency_ms"]) == (None, None)
     assert "times as fast: no true time, or no quartz" in run.summary["unknown"]["clock_skew_ppm"]
-
-
-def test_a_clock_is_not_known_at_once(live, simulate, e4_session: Path):
-    with simulate(e4_session, "--skew-ppm", 50) as device, live(device.port, "--calibration", 0) as run:
-        run.until(is_decision)
-        run.end(signal.SIGINT)
-    assert run.of("decision")[0]["sensor_latency_ms"] is None
-    assert "s of data since the device's clock began, 60 needed" in run.summary["unknown"]["clock_skew_ppm"]
 
 
 def test_a_pause_is_abstained_on_and_told(live, simulate, e4_session: Path):

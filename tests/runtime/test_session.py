@@ -148,7 +148,7 @@ def test_without_a_clock_there_is_no_latency(exported: Bundle, engine: Engine) -
     assert summary.decisions > 0
     assert {(d.latency_ms, d.sensor_latency_ms) for d in notes.decisions} == {(None, None)}
     assert (summary.latency_ms, summary.sensor_latency_ms, summary.clock_skew_ppm) == (None, None, 12.5)
-    why = "samples of another time"
+    why = "the samples came at another time"
     assert summary.unknown == {"latency_ms": why, "sensor_latency_ms": why}
 
 
