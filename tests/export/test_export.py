@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import resource
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +19,7 @@ import torch
 from edgepain.bundle import Bundle, NetworkSpec, open_bundle
 from edgepain.engine import open_engine, softmax
 from edgepain.engine.onnx import session_options
-from edgepain.errors import ConfigError, DataError, VerificationError
+from edgepain.errors import ConfigError, DataError, EdgepainError, VerificationError
 from edgepain.export import Limits, export_run
 from edgepain.export.quantize import coverage, quantize
 from edgepain.export.rewrite import LeanNetwork
@@ -263,10 +266,21 @@ def test_where_no_bundle_can_be_made(small_run: Any, tmp_path: Path, place: str)
     assert [p.name for p in tmp_path.iterdir()] == ["file"]
 
 
+@contextmanager
+def full_disk(limit: int) -> Iterator[None]:
+    """No file may grow beyond `limit` bytes meanwhile."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
 def test_folders_made_for_a_bundle_go_with_it(small_run: Any, tmp_path: Path) -> None:
     out = tmp_path / "new" / "newer" / "bundle"
-    with pytest.raises(VerificationError):
-        export_run(small_run(), out, precisions=("fp32",), limits=Limits(0))
+    with full_disk(100_000), pytest.raises(EdgepainError, match=r"cannot be written \(File too large\); make room"):
+        export_run(small_run(), out, precisions=("fp32",))
     assert not list(tmp_path.iterdir())
     export_run(small_run(), out, precisions=("fp32",))
     assert [p.name for p in out.parent.iterdir()] == ["bundle"]
