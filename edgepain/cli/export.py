@@ -129,10 +129,15 @@ def command(
 
 
 def _accuracy_table(bundle: Bundle) -> Table:
+    from rich import box
     from rich.table import Table
 
-    table = Table(title="On windows of held-out subjects")
-    headings = ("graph", "scaling", "windows", "accuracy", "balanced", "changed labels", "mean Δ prob.", "max Δ prob.")
+    table = Table(
+        title="On windows of held-out subjects, labels and probabilities beside torch's",
+        box=box.SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
+    )
+    headings = ("graph", "scaling", "windows", "accuracy", "balanced", "changed", "mean Δ prob.", "max Δ prob.")
     for heading in headings:
         table.add_column(heading, justify="left" if heading in ("graph", "scaling") else "right")
     for row in bundle.manifest.accuracy:
@@ -144,7 +149,7 @@ def _accuracy_table(bundle: Bundle) -> Table:
             str(row.windows),
             percent(row.accuracy, "%"),
             percent(row.balanced_accuracy, "%"),
-            *(("reference", "", "") if row.precision == "torch" else judged),
+            *(("", "", "") if row.precision == "torch" else judged),
         )
     return table
 
