@@ -78,3 +78,28 @@ def test_a_closed_replay_gives_nothing_more(log):
     source.close()
     source.close()
     assert source.recv(1.0) == []
+
+
+def test_a_line_opened_again_and_a_device_started_again(log, receive_all):
+    """Half a frame before the cut spoils nothing after it, and the new clock is not laid on the old one."""
+    values = np.zeros(10 * 64, dtype=np.float32)
+    again = Wearable(Recording("s", "r", {Modality.BVP: Signal(Modality.BVP, values, 64.0)}), boot_id=2)
+    sent = [(due.at_s, frame(again, due)) for due in again.schedule() if due.stream != STATUS]
+    wires = [(at_s, encode(part)) for at_s, part in sent if part is not None]
+    other = log.with_name("other.log")
+    with open_recording(other) as recorder:
+        for chunk in read_recording(log).chunks:
+            recorder.write(chunk.arrival_s, chunk.data)
+        recorder.write(5105.0, wires[0][1][:20])
+        recorder.write(5110.0, b"")
+        for at_s, wire in wires:
+            recorder.write(5110.0 + at_s, wire)
+    received = receive_all(source := ReplaySource(other))
+    stats = source.stats()
+    assert (stats.malformed, stats.crc_errors, stats.frames_lost) == (0, 0, 0)
+    assert (stats.reconnects, stats.restarts) == (1, 1)
+    assert [change.detail for change in received.changes[:2]] == [
+        f"the line was opened in {other}",
+        f"the line was opened again in {other}",
+    ]
+    assert source.clock_skew().reason.startswith("10 s of data since the device's clock began")
