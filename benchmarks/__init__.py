@@ -1,7 +1,4 @@
-"""FLOPs, latency and memory, beside the figures of the paper."""
+"""FLOPs, latency and memory, beside the figures of the paper; offline evaluation.
 
-from edgepain.benchmarks.bench import benchmark
-from edgepain.benchmarks.report import Report
-from edgepain.benchmarks.tables import show
-
-__all__ = ["Report", "benchmark", "show"]
+Imports nothing: an engine is measured in a process that has imported nothing else (`worker`).
+"""

@@ -28,7 +28,8 @@ def command(bundle: Path | None, run: Path | None, runs: int, as_json: bool) -> 
     from rich.console import Console
     from rich.progress import Progress
 
-    from edgepain.benchmarks import benchmark, show
+    from edgepain.benchmarks.bench import benchmark
+    from edgepain.benchmarks.tables import show
     from edgepain.bundle import demonstration_bundle, open_bundle
 
     opened = open_bundle(bundle or demonstration_bundle())

@@ -94,6 +94,7 @@ def command(
             replay=None if replay is None else str(replay),
             bundle=manifest.name,
             demonstration=manifest.demonstration,
+            bundle_sha256=manifest.sha256,
             model_sha256=manifest.files[bundle.graph(precision).file].sha256,  # type: ignore[arg-type]
             engine=engine.description,
             hop_s=decider.hop_s,

@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from edgepain.benchmarks import Report
+from edgepain.benchmarks.report import Report
 from edgepain.bundle import Bundle, write_manifest
 
 
@@ -61,6 +61,13 @@ def test_every_engine_is_measured(document: dict[str, Any], exported: Bundle) ->
         assert row.latency.first_ms > 0
         assert row.latency.peak_mb is None or 10 < row.latency.peak_mb < 4000
         assert (row.size_bytes is None) == (row.engine == "torch")
+
+
+def test_an_engine_is_measured_in_a_process_that_has_imported_nothing_else() -> None:
+    heavy = "{'edgepain.engine', 'onnxruntime', 'rich', 'torch'}"
+    check = f"import sys, edgepain.benchmarks.worker; print(sorted({heavy} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
 
 
 def test_torch_on_random_weights_has_no_accuracy(document: dict[str, Any]) -> None:

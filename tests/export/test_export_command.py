@@ -72,7 +72,7 @@ def test_a_trained_run_becomes_a_compact_bundle_under_5_mb(run_folder: Path, tmp
 
 def bench_with_run(bundle: Bundle, run: Path) -> int:
     """Labels that torch, with the weights of the run, answers otherwise than at export."""
-    from edgepain.benchmarks import benchmark
+    from edgepain.benchmarks.bench import benchmark
 
     torch_row = benchmark(bundle, run=run, runs=10).engines[0]
     assert torch_row.weights == "trained"
