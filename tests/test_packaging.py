@@ -13,6 +13,11 @@ from pathlib import Path
 
 import pytest
 
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
 ROOT = Path(__file__).resolve().parents[1]
 ROOMS = ("train", "export", "firmware_bridge", "benchmarks")
 
@@ -28,7 +33,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_every_package_is_listed() -> None:
-    listed = set(re.findall(r'^    "(edgepain[.\w]*)",$', (ROOT / "pyproject.toml").read_text(), re.MULTILINE))
+    listed = set(tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"])
     found = set()
     for folder in ("edgepain", *ROOMS):
         for path in (ROOT / folder).rglob("__init__.py"):
