@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import csv
-import gzip
 import io
-import zlib
 from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
@@ -16,6 +14,7 @@ import numpy.typing as npt
 from edgepain.errors import ConfigError, DataError
 from edgepain.signal import Event, Modality, Recording, Signal
 from edgepain.signal.e4 import read_e4_session
+from edgepain.signal.textfile import read_text
 
 COLUMNS = {"eda_us": Modality.EDA, "ecg_mv": Modality.ECG, "bvp_au": Modality.BVP}
 # A day of three signals at 1000 Hz would be more; a file to play live is not that long.
@@ -39,15 +38,15 @@ def read_csv(path: Path | str) -> Recording:
     Raises DataError where a column or a number is missing, or times are irregular.
     """
     path = Path(path)
-    return _parse_csv(_read_text(path), str(path), path.name.split(".")[0])
+    return _parse_csv(read_text(path, MAX_BYTES), str(path), path.name.split(".")[0])
 
 
 def packaged_recording() -> Recording:
     """The synthetic recording that comes with the package. Raises DataError where it is not installed."""
-    file = resources.files("edgepain").joinpath("demo", "recording.csv.gz")
-    if not file.is_file():
+    path = Path(str(resources.files("edgepain"))) / "demo" / "recording.csv.gz"
+    if not path.is_file():
         raise DataError("edgepain/demo/recording.csv.gz is not installed; reinstall edgepain, or name a recording")
-    return _parse_csv(_text(gzip.decompress(file.read_bytes()), str(file)), str(file), "demo")
+    return _parse_csv(read_text(path, MAX_BYTES), str(path), "demo")
 
 
 def load(path: Path | str | None) -> Recording:
@@ -75,24 +74,6 @@ def part(recording: Recording, start_s: float = 0.0, duration_s: float | None = 
             f"nothing to play from {start_s:g} s to {end_s:g} s: the recording is {recording.duration_s:g} s long"
         )
     return Recording(recording.subject, recording.name, signals)
-
-
-def _read_text(path: Path) -> str:
-    try:
-        with (gzip.open if path.suffix == ".gz" else open)(path, "rb") as file:
-            data = file.read(MAX_BYTES + 1)
-    except (EOFError, OSError, zlib.error) as error:
-        raise DataError(f"{path}: cannot be read ({error}); check the name, or copy it again") from error
-    if len(data) > MAX_BYTES:
-        raise DataError(f"{path}: more than {MAX_BYTES // 2**20} MB of text; cut it into shorter recordings")
-    return _text(data, str(path))
-
-
-def _text(data: bytes, name: str) -> str:
-    try:
-        return data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise DataError(f"{name}: byte {error.start} is no text; a CSV file is expected") from error
 
 
 def _parse_csv(text: str, file: str, name: str) -> Recording:

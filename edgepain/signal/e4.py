@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
-import zlib
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +10,7 @@ import numpy.typing as npt
 from edgepain.errors import DataError
 from edgepain.signal.modality import Modality
 from edgepain.signal.recording import Recording, Signal
+from edgepain.signal.textfile import read_text
 
 FILE_STEMS = {Modality.EDA: "EDA", Modality.BVP: "BVP"}
 # A day of the fastest file is about 60 MB of text: what is larger is no E4 file.
@@ -60,7 +59,7 @@ def read_e4_session(folder: Path | str, subject: str = "") -> Recording:
 
 def _read_file(path: Path) -> tuple[float, float, npt.NDArray[np.float32]]:
     """Unix start time (s), rate (Hz) and values of one file."""
-    lines = _read_text(path).rstrip().splitlines()
+    lines = read_text(path, MAX_BYTES).rstrip().splitlines()
     if len(lines) < 3:
         raise DataError(f"{path}: {len(lines)} lines, expected a start time, a rate and values; copy it again")
     try:
@@ -80,20 +79,6 @@ def _read_file(path: Path) -> tuple[float, float, npt.NDArray[np.float32]]:
     if real.size == 0:
         raise DataError(f"{path}: no value is a number; record or copy it again")
     return start_s, rate_hz, values[: real[-1] + 1]
-
-
-def _read_text(path: Path) -> str:
-    try:
-        with (gzip.open if path.suffix == ".gz" else open)(path, "rb") as file:
-            data = file.read(MAX_BYTES + 1)
-    except (EOFError, OSError, zlib.error) as error:
-        raise DataError(f"{path}: cannot be read ({error}); copy it again") from error
-    if len(data) > MAX_BYTES:
-        raise DataError(f"{path}: more than {MAX_BYTES // 2**20} MB of text, no E4 file is that long")
-    try:
-        return data.decode("ascii")
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path}: byte {error.start} is no text; is this an E4 file?") from error
 
 
 def _is_number(text: str) -> bool:
