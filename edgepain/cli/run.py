@@ -138,13 +138,13 @@ DEMONSTRATION = (
 def end_politely() -> None:
     """Let Ctrl-C and a service manager's SIGTERM end a session alike, and a second one not cut the end short."""
 
-    ending = False
+    numbers = (signal.SIGINT, signal.SIGTERM)
 
     def interrupt(number: int, frame: FrameType | None) -> None:
-        nonlocal ending
-        if not ending:
-            ending = True
-            raise KeyboardInterrupt
+        # Ignored, not handled: Python gives handlers back to the deadly default while it shuts down.
+        for each in numbers:
+            signal.signal(each, signal.SIG_IGN)
+        raise KeyboardInterrupt
 
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in numbers:
         signal.signal(number, interrupt)
