@@ -153,7 +153,9 @@ def compare_live(
 def _cut(bundle: Bundle, dataset: Dataset, subjects: Sequence[str]) -> WindowTable:
     manifest = bundle.manifest
     modalities = manifest.network.modalities
-    return cut_table(dataset, modalities, spec=manifest.window_spec, causal=manifest.causal_spec, subjects=subjects)
+    return cut_table(
+        dataset, modalities, spec=manifest.window_spec, scaling_spec=manifest.scaling_spec, subjects=subjects
+    )
 
 
 def _require_labels(bundle: Bundle, dataset: Dataset, any_labels: bool) -> None:

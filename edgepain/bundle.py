@@ -17,14 +17,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path, PurePosixPath
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
 
 from edgepain.errors import BundleError, BundleMismatchError
-from edgepain.signal import CausalSpec, Modality, StreamInfo, WindowSpec
+from edgepain.signal import Modality, ScalingSpec, StreamInfo, WindowSpec
 
 SCHEMA = 1
 MANIFEST = "manifest.json"
@@ -72,11 +72,12 @@ class WindowFacts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class ScalingFacts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How windows were scaled in training, and the causal form that live use applies (`CausalSpec`)."""
+    """How windows were scaled in training, and the causal form that live use applies (`ScalingSpec`)."""
 
     trained_with: Scaling
     min_history_s: float
     horizon_s: float
+    limit_iqr: Annotated[float, msgspec.Meta(gt=0)] | None = None
 
 
 class TrainingFacts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -178,9 +179,9 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return WindowSpec(self.window.seconds, self.window.steps)
 
     @property
-    def causal_spec(self) -> CausalSpec:
-        """The causal scaling as the signal room takes it."""
-        return CausalSpec(self.scaling.min_history_s, self.scaling.horizon_s)
+    def scaling_spec(self) -> ScalingSpec:
+        """The scaling as the signal room takes it."""
+        return ScalingSpec(self.scaling.min_history_s, self.scaling.horizon_s, self.scaling.limit_iqr)
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import astuple
 from datetime import datetime, timezone
 from importlib.metadata import version
 from pathlib import Path
@@ -107,7 +108,7 @@ def _manifest(run: ExportableRun, graphs: list[Graph], name: str, demonstration:
         demonstration=demonstration,
         modalities=run.modality_specs(),
         window=WindowFacts(run.window.seconds, run.window.steps),
-        scaling=ScalingFacts(run.scaling, run.causal.min_history_s, run.causal.horizon_s),
+        scaling=ScalingFacts(run.scaling, *astuple(run.scaling_spec)),
         labels=run.labels,
         network=run.spec,
         training=run.training_facts(),

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edgepain.bundle import ModalitySpec, NetworkSpec, Scaling, TrainingFacts
-from edgepain.signal import CausalSpec, WindowSpec
+from edgepain.signal import ScalingSpec, WindowSpec
 from edgepain.train.models import CrossModTransformer
 
 
@@ -39,7 +39,7 @@ class ExportableRun(Protocol):
     @property
     def window(self) -> WindowSpec: ...
     @property
-    def causal(self) -> CausalSpec: ...
+    def scaling_spec(self) -> ScalingSpec: ...
     @property
     def scaling(self) -> Scaling: ...
     @property

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from edgepain.bundle import Bundle, ModalitySpec, NetworkSpec, TrainingFacts, open_bundle
-from edgepain.signal import CausalSpec, Modality, WindowSpec
+from edgepain.signal import Modality, ScalingSpec, WindowSpec
 
 if TYPE_CHECKING:
     from edgepain.train.models import CrossModTransformer
@@ -41,7 +41,7 @@ class SmallRun:
     seed: int = 0
     scaling: str = "causal"
     labels: tuple[str, ...] = ("no pain", "pain")
-    causal: CausalSpec = field(default_factory=lambda: CausalSpec(10.0, 100.0))
+    scaling_spec: ScalingSpec = field(default_factory=lambda: ScalingSpec(10.0, 100.0))
     held_out_marker: float | None = None
 
     def __post_init__(self) -> None:
@@ -94,7 +94,7 @@ class SmallRun:
             modalities=self.spec.modalities,
             label_names=self.labels,
             spec=self.window,
-            causal=self.causal,
+            scaling_spec=self.scaling_spec,
         )
         return table.select(np.isin(names, subjects))
 

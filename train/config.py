@@ -10,9 +10,9 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
-from edgepain.bundle import Scaling, ScalingFacts, WindowFacts
+from edgepain.bundle import Scaling, WindowFacts
 from edgepain.errors import ConfigError
-from edgepain.signal import CausalSpec, Modality, WindowSpec
+from edgepain.signal import Modality, ScalingSpec, WindowSpec
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -25,6 +25,7 @@ Epochs = Annotated[int, Meta(ge=1, le=100_000)]
 Rate = Annotated[float, Meta(gt=0, le=1)]
 Share = Annotated[float, Meta(ge=0, lt=1)]
 Fusion = Literal["pooled", "sequence"]
+Precision = Literal["auto", "fp32", "bf16"]
 
 
 class StageConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -42,7 +43,13 @@ class StageConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class TrainConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What a configuration file holds (Table 4 of the paper is `paper.toml`)."""
+    """What a configuration file holds (Table 4 of the paper is `paper.toml`).
+
+    limit_iqr: see `ScalingSpec`. modality_dropout: chance that the fusion is shown a window without one of its
+    modalities. calibration_share: share of the training subjects that no stage sees and the temperature of the
+    probabilities is fitted on. stages: settings of single stages by name, such as `fcn.eda`, instead of those of
+    their kind.
+    """
 
     name: str
     batch_size: Annotated[int, Meta(ge=2, le=65536)]
@@ -55,6 +62,11 @@ class TrainConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     window: WindowFacts = WindowFacts(5.5, 138)
     min_history_s: Annotated[float, Meta(ge=0, le=3600)] = 60.0
     horizon_s: Annotated[float, Meta(gt=0, le=86400)] = 1800.0
+    limit_iqr: Annotated[float, Meta(gt=0, le=1e6)] | None = None
+    modality_dropout: Share = 0.0
+    calibration_share: Share = 0.0
+    precision: Precision = "auto"
+    stages: dict[str, StageConfig] = {}
 
     def __post_init__(self) -> None:
         if not 0 < self.window.seconds < 3600 or not 2 <= self.window.steps <= 10_000:
@@ -68,14 +80,9 @@ class TrainConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return WindowSpec(self.window.seconds, self.window.steps)
 
     @property
-    def causal_spec(self) -> CausalSpec:
-        """The causal scaling as the signal room takes it."""
-        return CausalSpec(self.min_history_s, self.horizon_s)
-
-    @property
-    def scaling_facts(self) -> ScalingFacts:
-        """The scaling as a bundle states it."""
-        return ScalingFacts(self.scaling, self.min_history_s, self.horizon_s)
+    def scaling_spec(self) -> ScalingSpec:
+        """The scaling as the signal room takes it."""
+        return ScalingSpec(self.min_history_s, self.horizon_s, self.limit_iqr)
 
 
 class RunConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

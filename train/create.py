@@ -65,7 +65,7 @@ def create_run(
             f"no network for {' / '.join(dataset.labels)} from {' + '.join(modalities)}: {error}"
         ) from error
     table = cut_table(
-        dataset, modalities, spec=plan.train.window_spec, causal=plan.train.causal_spec, progress=progress
+        dataset, modalities, spec=plan.train.window_spec, scaling_spec=plan.train.scaling_spec, progress=progress
     )
     scaling = plan.train.scaling
     table.require_trainable(scaling, dataset.history_option)

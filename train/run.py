@@ -22,7 +22,7 @@ from msgspec import Meta
 
 from edgepain.bundle import SCALINGS, ModalitySpec, NetworkSpec, Scaling, TrainingFacts
 from edgepain.errors import CheckpointError, DataError
-from edgepain.signal import CausalSpec, Modality, WindowSpec
+from edgepain.signal import Modality, ScalingSpec, WindowSpec
 from edgepain.train.config import RunConfig
 from edgepain.train.files import only_one_process, write_text_atomically
 from edgepain.train.metrics import Scores, score
@@ -92,9 +92,9 @@ class Run:
         return self.config.train.window_spec
 
     @property
-    def causal(self) -> CausalSpec:
-        """History that causal scaling looks at."""
-        return self.config.train.causal_spec
+    def scaling_spec(self) -> ScalingSpec:
+        """How windows are scaled."""
+        return self.config.train.scaling_spec
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -120,7 +120,11 @@ class Run:
     def _stored(self) -> tuple[WindowTable, bool]:
         path = self.folder / "windows.npz"
         table, synthetic = load_table(path)
-        if (table.modalities, table.spec, table.causal) != (self.config.modalities, self.window, self.causal):
+        if (table.modalities, table.spec, table.scaling_spec) != (
+            self.config.modalities,
+            self.window,
+            self.scaling_spec,
+        ):
             raise CheckpointError(
                 f"{path} was cut with other settings than config.json; train again in a new run folder"
             )

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from edgepain.bundle import NetworkSpec
+from edgepain.errors import ConfigError
 from edgepain.signal import Modality
 from edgepain.train.config import StageConfig, TrainConfig
 from edgepain.train.features import frozen_features
@@ -41,9 +42,12 @@ class Progress(Protocol):
 
 
 def stage_configs(modalities: Sequence[Modality], config: TrainConfig) -> dict[str, StageConfig]:
-    """Settings of every stage by its name, in the order of training."""
+    """Settings of every stage by its name, in the order of training. Raises ConfigError for an unknown stage."""
     kinds = {"fcn": config.fcn, "alstm": config.alstm, "transformer": config.transformer}
-    return {f"{kind}.{m}": kinds[kind] for m in modalities for kind in kinds} | {FINAL: config.crossmod}
+    configs = {f"{kind}.{m}": kinds[kind] for m in modalities for kind in kinds} | {FINAL: config.crossmod}
+    if unknown := sorted(set(config.stages) - set(configs)):
+        raise ConfigError(f"configuration {config.name} sets a stage {unknown[0]!r}; there are {', '.join(configs)}")
+    return configs | config.stages
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
+from dataclasses import astuple, fields
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -10,7 +10,7 @@ import msgspec
 import numpy as np
 
 from edgepain.errors import CheckpointError
-from edgepain.signal import CausalSpec, Modality, WindowSpec
+from edgepain.signal import Modality, ScalingSpec, WindowSpec
 from edgepain.train.windows import WindowTable
 
 
@@ -18,7 +18,7 @@ class _Facts(msgspec.Struct, forbid_unknown_fields=True):
     modalities: tuple[Modality, ...]
     label_names: tuple[str, ...]
     spec: tuple[float, int]
-    causal: tuple[float, float]
+    scaling_spec: tuple[float, float, float | None]
     synthetic: bool
 
 
@@ -28,7 +28,7 @@ def save_table(file: BinaryIO, table: WindowTable, synthetic: bool) -> None:
         table.modalities,
         table.label_names,
         (table.spec.seconds, table.spec.steps),
-        (table.causal.min_history_s, table.causal.horizon_s),
+        astuple(table.scaling_spec),
         synthetic,
     )
     arrays: dict[str, Any] = {
@@ -49,7 +49,7 @@ def load_table(path: Path) -> tuple[WindowTable, bool]:
             modalities=facts.modalities,
             label_names=facts.label_names,
             spec=WindowSpec(*facts.spec),
-            causal=CausalSpec(*facts.causal),
+            scaling_spec=ScalingSpec(*facts.scaling_spec),
         )
         _check(table)
     except Exception as error:  # The readers of zip, deflate and npy raise a dozen kinds for damaged files.

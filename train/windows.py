@@ -15,11 +15,11 @@ import numpy.typing as npt
 from edgepain.bundle import Scaling
 from edgepain.errors import ConfigError, DataError
 from edgepain.signal import (
-    CausalSpec,
     Event,
     Modality,
     Recording,
     RobustStats,
+    ScalingSpec,
     Window,
     WindowCutter,
     WindowSpec,
@@ -55,7 +55,7 @@ class WindowTable:
     modalities: tuple[Modality, ...]
     label_names: tuple[str, ...]
     spec: WindowSpec
-    causal: CausalSpec
+    scaling_spec: ScalingSpec
 
     def __len__(self) -> int:
         return int(self.labels.size)
@@ -80,7 +80,7 @@ class WindowTable:
         for rows, m, stats in self._statistics(mode):
             good = rows[self.quality_ok[rows]]
             if stats.usable:
-                x[good, m] = scale(self.values[good, m], stats)
+                x[good, m] = scale(self.values[good, m], stats, self.scaling_spec.limit_iqr)
             else:
                 usable[rows] = False
         x[~usable] = 0.0
@@ -111,7 +111,7 @@ class WindowTable:
         for name, count in zip(self.label_names, counts, strict=True):
             if count == 0:
                 need = (
-                    f"; causal scaling needs {self.causal.min_history_s:g} s of signal before a window: "
+                    f"; causal scaling needs {self.scaling_spec.min_history_s:g} s of signal before a window: "
                     f"use --scaling subject{remedy and f', or {remedy}'}"
                 )
                 hint = need if mode == "causal" else ""
@@ -126,7 +126,7 @@ class WindowTable:
                 for m in range(len(self.modalities)):
                     yield rows, m, robust_stats(self.values[good, m])
         elif mode == "causal":
-            enough = self.history_seconds >= self.causal.min_history_s
+            enough = self.history_seconds >= self.scaling_spec.min_history_s
             for row, m in np.ndindex(enough.shape):
                 iqr = float(self.history_iqr[row, m]) if enough[row, m] else float("nan")
                 yield np.array([row]), m, RobustStats(float(self.history_median[row, m]), iqr, 1)
@@ -141,7 +141,7 @@ class WindowTable:
             for row, m, stats in self.select(rows)._statistics(mode):
                 if not stats.usable:
                     return f"{self.modalities[m]} has an inter-quartile range of 0 over {row.size} windows"
-        return f"no window has {self.causal.min_history_s:g} s of varying signal before it"
+        return f"no window has {self.scaling_spec.min_history_s:g} s of varying signal before it"
 
 
 def cut_table(
@@ -149,7 +149,7 @@ def cut_table(
     modalities: Sequence[Modality],
     *,
     spec: WindowSpec | None = None,
-    causal: CausalSpec | None = None,
+    scaling_spec: ScalingSpec | None = None,
     placement: Placement | None = None,
     subjects: Sequence[str] | None = None,
     progress: Callable[[int, int], None] | None = None,
@@ -161,7 +161,7 @@ def cut_table(
 
     Raises ConfigError for a modality or subject that the dataset has not, DataError where no window fits.
     """
-    spec, causal = spec or WindowSpec(), causal or CausalSpec()
+    spec, scaling_spec = spec or WindowSpec(), scaling_spec or ScalingSpec()
     modalities = tuple(modalities)
     if not modalities or (missing := [m for m in modalities if m not in dataset.modalities]):
         offered = ", ".join(dataset.modalities)
@@ -173,7 +173,7 @@ def cut_table(
     for done, subject in enumerate(chosen):
         if progress:
             progress(done, len(chosen))
-        cutter = WindowCutter(modalities, spec, causal)
+        cutter = WindowCutter(modalities, spec, scaling_spec)
         rows += _cut_subject(cutter, dataset.recordings(subject), placement or dataset.placement)
     if progress:
         progress(len(chosen), len(chosen))
@@ -181,7 +181,9 @@ def cut_table(
         why = "".join(f"; {p.where}: {p.reason}" for p in dataset.problems()[:3])
         raise DataError(f"{dataset.name}: no labelled stretch holds a window of {spec.seconds:g} s{why}")
     columns = {name: np.array([row[name] for row in rows]) for name in rows[0]}
-    return WindowTable(**columns, modalities=modalities, label_names=dataset.labels, spec=spec, causal=causal)
+    return WindowTable(
+        **columns, modalities=modalities, label_names=dataset.labels, spec=spec, scaling_spec=scaling_spec
+    )
 
 
 def _cut_subject(

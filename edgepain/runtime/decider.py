@@ -6,7 +6,7 @@ import math
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -14,7 +14,7 @@ from edgepain.bundle import Bundle
 from edgepain.engine import Engine, softmax
 from edgepain.errors import ConfigError
 from edgepain.runtime.decision import Abstention, Decision, SignalState, utc
-from edgepain.signal import CausalSpec, DeviceInfo, Modality, QualityCode, Samples, Window, WindowCutter
+from edgepain.signal import DeviceInfo, Modality, QualityCode, Samples, Window, WindowCutter
 
 FLAGS = ("overrun", "lead_off", "clipped", "range_changed")
 # A window is judged without a modality that lags this far behind the others.
@@ -50,19 +50,20 @@ class Decider:
         clock: Callable[[], float] | None = time.monotonic,
     ) -> None:
         manifest = bundle.manifest
-        causal = manifest.causal_spec
+        scaling_spec = manifest.scaling_spec
         if calibration_s is not None:
             # Twice as long: a gap in the last minutes must not put an end to the calibration reached.
-            causal = CausalSpec(calibration_s, max(causal.horizon_s, 2 * calibration_s))
-        if not 0 < hop_s <= 3600 or not 0 <= causal.min_history_s <= 86400:
+            horizon_s = max(scaling_spec.horizon_s, 2 * calibration_s)
+            scaling_spec = replace(scaling_spec, min_history_s=calibration_s, horizon_s=horizon_s)
+        if not 0 < hop_s <= 3600 or not 0 <= scaling_spec.min_history_s <= 86400:
             raise ConfigError("hop must be in (0, 3600] seconds and calibration in [0, 86400] seconds")
         self.hop_s = hop_s
-        self.calibration_s = causal.min_history_s
+        self.calibration_s = scaling_spec.min_history_s
         self._bundle = bundle
         self._engine = engine
         self._clock = clock
         self._host_s: Callable[[float], float | None] = lambda device_s: None
-        self._cutter = WindowCutter(manifest.network.modalities, manifest.window_spec, causal)
+        self._cutter = WindowCutter(manifest.network.modalities, manifest.window_spec, scaling_spec)
         self._index = 0
         self._frontier_s = float("-inf")
         self._arrivals: dict[Modality, deque[tuple[float, float]]] = {m: deque() for m in self.modalities}

@@ -4,7 +4,7 @@ from edgepain.signal.e4 import e4_files, read_e4_session
 from edgepain.signal.modality import Modality
 from edgepain.signal.quality import Quality, QualityCode, assess, in_contact
 from edgepain.signal.recording import Event, Recording, Signal
-from edgepain.signal.scaling import CausalSpec, RobustStats, robust_stats, scale
+from edgepain.signal.scaling import RobustStats, ScalingSpec, robust_stats, scale
 from edgepain.signal.stream import (
     ClockSkew,
     DeviceInfo,
@@ -19,7 +19,6 @@ from edgepain.signal.stream import (
 from edgepain.signal.window import Window, WindowCutter, WindowSpec, interpolate
 
 __all__ = [
-    "CausalSpec",
     "ClockSkew",
     "DeviceInfo",
     "Event",
@@ -32,6 +31,7 @@ __all__ = [
     "Recording",
     "RobustStats",
     "Samples",
+    "ScalingSpec",
     "Signal",
     "Source",
     "StreamEvent",

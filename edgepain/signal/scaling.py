@@ -23,15 +23,17 @@ class RobustStats:
 
 
 @dataclass(frozen=True)
-class CausalSpec:
-    """How much of the past causal scaling looks at.
+class ScalingSpec:
+    """How windows are scaled: how much of the past causal scaling looks at, and how far scaled values may go.
 
     min_history_s: seconds of valid signal that must lie before a window (calibration at rest).
     horizon_s: nothing older than this counts, so memory stays bounded and slow drift is followed.
+    limit_iqr: scaled values end at ± this many inter-quartile ranges; None: they do not (the paper's form).
     """
 
     min_history_s: float = 60.0
     horizon_s: float = 1800.0
+    limit_iqr: float | None = None
 
 
 def robust_stats(values: npt.NDArray[np.float32]) -> RobustStats:
@@ -46,13 +48,18 @@ def robust_stats(values: npt.NDArray[np.float32]) -> RobustStats:
     return RobustStats(float(median), float(high - low), int(finite.size))
 
 
-def scale(values: npt.NDArray[np.float32], stats: RobustStats) -> npt.NDArray[np.float32]:
-    """(values − median) / IQR, as float32.
+def scale(
+    values: npt.NDArray[np.float32], stats: RobustStats, limit_iqr: float | None = None
+) -> npt.NDArray[np.float32]:
+    """(values − median) / IQR, as float32, within ± `limit_iqr` where one is given.
 
     Raises ValueError where the IQR is 0 or not finite: callers ask `stats.usable` first and turn it into
     an error (training) or a 'no contact' state (live).
     """
     if not stats.usable:
         raise ValueError("cannot scale by an inter-quartile range of 0: flat or disconnected signal")
-    scaled: npt.NDArray[np.float32] = ((values.astype(np.float64) - stats.median) / stats.iqr).astype(np.float32)
-    return scaled
+    scaled = (values.astype(np.float64) - stats.median) / stats.iqr
+    if limit_iqr is not None:
+        scaled = np.clip(scaled, -limit_iqr, limit_iqr)
+    result: npt.NDArray[np.float32] = scaled.astype(np.float32)
+    return result

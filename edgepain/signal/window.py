@@ -17,7 +17,7 @@ import numpy.typing as npt
 from edgepain.signal.buffer import GrowingArray
 from edgepain.signal.modality import Modality
 from edgepain.signal.quality import Quality, assess, in_contact
-from edgepain.signal.scaling import CausalSpec, RobustStats, robust_stats, scale
+from edgepain.signal.scaling import RobustStats, ScalingSpec, robust_stats, scale
 
 # Two samples further apart than this many sample periods have a gap between them.
 GAP_PERIODS = 1.5
@@ -49,7 +49,7 @@ class Window:
 
     values: [M, S] float32 in the modalities' units, interpolated across gaps. valid: [M, S] bool, False
     inside gaps. quality: one verdict a modality. history: causal statistics of what came before
-    `start_s`, one a modality.
+    `start_s`, one a modality. limit_iqr: see `ScalingSpec`.
     """
 
     start_s: float
@@ -59,6 +59,7 @@ class Window:
     valid: npt.NDArray[np.bool_]
     quality: tuple[Quality, ...]
     history: tuple[RobustStats, ...]
+    limit_iqr: float | None = None
 
     @property
     def end_s(self) -> float:
@@ -70,7 +71,7 @@ class Window:
 
         Raises ValueError where a statistic has no spread.
         """
-        return np.stack([scale(v, s) for v, s in zip(self.values, stats or self.history, strict=True)])
+        return np.stack([scale(v, s, self.limit_iqr) for v, s in zip(self.values, stats or self.history, strict=True)])
 
 
 def interpolate(
@@ -105,11 +106,11 @@ def interpolate(
 class _Track:
     """Samples of one modality, and their causal history on a grid of window periods from time 0."""
 
-    def __init__(self, modality: Modality, spec: WindowSpec, causal: CausalSpec) -> None:
+    def __init__(self, modality: Modality, spec: WindowSpec, scaling_spec: ScalingSpec) -> None:
         self.modality = modality
         self.rate_hz = 0.0
         self._spec = spec
-        self._causal = causal
+        self._scaling_spec = scaling_spec
         self._times = GrowingArray(np.float64)
         self._values = GrowingArray(np.float32)
         self._history = GrowingArray(np.float32)
@@ -145,7 +146,7 @@ class _Track:
         # A point after the last earlier sample is interpolated towards a sample of the window itself.
         earlier = int(np.searchsorted(self.times_s, start_s, side="left"))
         end = self._grid_index(min(start_s, float(self.times_s[earlier - 1]))) if earlier else 0
-        begin = self._grid_index(start_s - self._causal.horizon_s)
+        begin = self._grid_index(start_s - self._scaling_spec.horizon_s)
         points = self._history.view
         return robust_stats(points[max(begin - self._history_begin, 0) : max(end - self._history_begin, 0)])
 
@@ -154,7 +155,7 @@ class _Track:
         # The last sample before `before_s` is kept: grid points lie between it and the next; there the history ends.
         self._drop(int(np.searchsorted(self.times_s, before_s, side="left")) - 1)
         if self._history_begin is not None:
-            old = self._grid_index(before_s - self._causal.horizon_s) - self._history_begin
+            old = self._grid_index(before_s - self._scaling_spec.horizon_s) - self._history_begin
             if old > 0:
                 old = min(old, len(self._history))
                 self._history.drop(old)
@@ -189,11 +190,11 @@ class WindowCutter:
     """
 
     def __init__(
-        self, modalities: Sequence[Modality], spec: WindowSpec | None = None, causal: CausalSpec | None = None
+        self, modalities: Sequence[Modality], spec: WindowSpec | None = None, scaling_spec: ScalingSpec | None = None
     ) -> None:
         self.spec = spec or WindowSpec()
-        self.causal = causal or CausalSpec()
-        self._tracks = {m: _Track(m, self.spec, self.causal) for m in modalities}
+        self.scaling_spec = scaling_spec or ScalingSpec()
+        self._tracks = {m: _Track(m, self.spec, self.scaling_spec) for m in modalities}
 
     @cached_property
     def modalities(self) -> tuple[Modality, ...]:
@@ -239,6 +240,7 @@ class WindowCutter:
             valid=np.stack([valid for _, valid in parts]),
             quality=tuple(assess(m, v, ok) for m, (v, ok) in zip(self.modalities, parts, strict=True)),
             history=tuple(track.history_before(start_s) for track in self._tracks.values()),
+            limit_iqr=self.scaling_spec.limit_iqr,
         )
 
     def history_seconds(self, stats: RobustStats) -> float:

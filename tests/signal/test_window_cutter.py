@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edgepain.signal import CausalSpec, Modality, QualityCode, WindowCutter, WindowSpec, interpolate
+from edgepain.signal import Modality, QualityCode, ScalingSpec, WindowCutter, WindowSpec, interpolate
 
 EDA_HZ, BVP_HZ, SECONDS = 4.0, 64.0, 120
 
@@ -31,13 +31,13 @@ def _signals(seed: int) -> dict[Modality, tuple[np.ndarray, np.ndarray, float]]:
 @settings(max_examples=25, deadline=None)
 @given(seed=st.integers(0, 1000), hop_s=st.sampled_from([0.25, 1.0, 1.3]), chunk_s=st.floats(0.05, 7))
 def test_live_windows_equal_offline_windows(seed: int, hop_s: float, chunk_s: float) -> None:
-    causal = CausalSpec(min_history_s=10, horizon_s=40)
+    scaling_spec = ScalingSpec(min_history_s=10, horizon_s=40)
     signals = _signals(seed)
-    whole = WindowCutter(list(signals), causal=causal)
+    whole = WindowCutter(list(signals), scaling_spec=scaling_spec)
     for modality, (times_s, values, rate_hz) in signals.items():
         whole.push(modality, times_s, values, rate_hz)
 
-    live, windows, start_s = WindowCutter(list(signals), causal=causal), [], 0.0
+    live, windows, start_s = WindowCutter(list(signals), scaling_spec=scaling_spec), [], 0.0
     edges_s = np.arange(0, SECONDS + chunk_s, chunk_s)
     for begin_s, end_s in pairwise(edges_s):
         for modality, (times_s, values, rate_hz) in signals.items():
@@ -59,7 +59,7 @@ def test_live_windows_equal_offline_windows(seed: int, hop_s: float, chunk_s: fl
 
 
 def test_memory_stays_bounded() -> None:
-    cutter = WindowCutter([Modality.BVP], causal=CausalSpec(5, 30))
+    cutter = WindowCutter([Modality.BVP], scaling_spec=ScalingSpec(5, 30))
     for k in range(2000):
         times_s = k + np.arange(64) / 64
         cutter.push(Modality.BVP, times_s, np.ones(64, np.float32), 64.0)

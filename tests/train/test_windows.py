@@ -13,13 +13,13 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from edgepain.errors import ConfigError, DataError
-from edgepain.signal import CausalSpec, Event, Modality, Recording, Signal, WindowSpec
+from edgepain.signal import Event, Modality, Recording, ScalingSpec, Signal, WindowSpec
 from edgepain.train.datasets.base import Dataset, Placement
 from edgepain.train.windows import JOIN_GAP_S, WindowTable, cut_table
 
 EDA_HZ, ECG_HZ = 8.0, 32.0
 SPEC = WindowSpec(seconds=2.0, steps=21)
-CAUSAL = CausalSpec(min_history_s=5.0, horizon_s=20.0)
+CAUSAL = ScalingSpec(min_history_s=5.0, horizon_s=20.0)
 BOTH = (Modality.EDA, Modality.ECG)
 
 
@@ -65,7 +65,7 @@ def people(**changes: npt.NDArray[np.float32]) -> InMemory:
 
 
 def cut(dataset: Dataset, **options: object) -> WindowTable:
-    return cut_table(dataset, BOTH, spec=SPEC, causal=CAUSAL, **options)  # type: ignore[arg-type]
+    return cut_table(dataset, BOTH, spec=SPEC, scaling_spec=CAUSAL, **options)  # type: ignore[arg-type]
 
 
 def test_columns_and_placement() -> None:
@@ -78,7 +78,7 @@ def test_columns_and_placement() -> None:
     np.testing.assert_array_equal(table.labels[:8], [0, 0, 0, 0, 1, 1, 1, 1])
     assert seen == [(0, 3), (1, 3), (2, 3), (3, 3)]
     assert table.quality_ok.all()
-    assert (table.modalities, table.label_names, table.spec, table.causal) == (BOTH, ("no", "yes"), SPEC, CAUSAL)
+    assert (table.modalities, table.label_names, table.spec, table.scaling_spec) == (BOTH, ("no", "yes"), SPEC, CAUSAL)
 
 
 @pytest.mark.parametrize(
