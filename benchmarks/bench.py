@@ -9,7 +9,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from edgepain.benchmarks import flops, paper
+from edgepain.benchmarks import flops
 from edgepain.benchmarks.counter import fvcore_counts
 from edgepain.benchmarks.latency import EngineName, Latency, NotMeasured, measure
 from edgepain.benchmarks.machine import this_machine
@@ -17,6 +17,7 @@ from edgepain.benchmarks.report import SCHEMA, EngineRow, Operations, PaperLaten
 from edgepain.bundle import Bundle, NetworkSpec
 from edgepain.engine import softmax
 from edgepain.errors import ConfigError, MissingExtraError
+from edgepain.train import paper
 
 # Ratios of medians closer to 1 than this come and go between two runs.
 SLOWER = 1.05
@@ -68,7 +69,7 @@ def _weights(run: Path, bundle: Bundle, scratch: Path) -> Path:
     opened = open_run(run)
     if opened.spec != bundle.manifest.network:
         raise ConfigError(f"run {run} has another network than bundle {bundle.root}; name the run it was exported from")
-    network = opened.network()
+    network = opened.fold(bundle.manifest.training.fold).network()
     golden = bundle.golden()
     if "torch" not in golden.logits:
         raise ConfigError(f"bundle {bundle.root} has no answers of torch to know run {run} by; export it again")

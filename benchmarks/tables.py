@@ -8,10 +8,11 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from edgepain.benchmarks import flops, paper
+from edgepain.benchmarks import flops
 from edgepain.benchmarks.machine import Machine
 from edgepain.benchmarks.report import EngineRow, Report
 from edgepain.bundle import NetworkSpec
+from edgepain.train import paper
 
 _NAMES = {"torch": "torch eager", "fp32": "ONNX fp32", "int8": "ONNX INT8"}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import msgspec
@@ -9,13 +10,16 @@ import numpy as np
 import numpy.typing as npt
 from sklearn import metrics
 
+# Of the reliability diagram and the calibration error.
+BINS = 15
+
 
 class Scores(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Shares between 0 and 1. For 3 classes, sensitivity, specificity, precision and F1 are macro means.
 
     A share of nothing is 0. missing_classes: indices of classes that no label has; a share over the others says
     nothing of the whole, so every share is None then. subject_accuracy_sd: standard deviation (n − 1) of the
-    accuracies of single subjects, None for one subject.
+    accuracies of single subjects, None for one subject. ece: see `Reliability`.
     """
 
     windows: int
@@ -28,34 +32,68 @@ class Scores(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     auc: float | None = None
     subject_accuracy_sd: float | None = None
     missing_classes: tuple[int, ...] = ()
+    ece: float | None = None
+
+
+@dataclass(frozen=True)
+class Reliability:
+    """How sure a model was of its answer, and how often that was right, in BINS bins of equal width.
+
+    counts: [BINS] windows by the probability of the answer. confidence, accuracy: [BINS] means, NaN in empty bins.
+    """
+
+    counts: npt.NDArray[np.int64]
+    confidence: npt.NDArray[np.float64]
+    accuracy: npt.NDArray[np.float64]
+
+    @property
+    def ece(self) -> float:
+        """Expected calibration error: the gap between the two, averaged over windows (Guo et al. 2017, eq. 3)."""
+        some = self.counts > 0
+        gaps = np.abs(self.accuracy[some] - self.confidence[some])
+        return float(np.average(gaps, weights=self.counts[some]))
+
+
+def reliability(labels: npt.NDArray[np.int64], probabilities: npt.NDArray[np.floating[Any]]) -> Reliability:
+    """Reliability of probabilities [N, K], N > 0, against labels [N]."""
+    top = probabilities.max(axis=1).astype(np.float64)
+    right = probabilities.argmax(axis=1) == labels
+    # A bin holds its upper end, so that a probability of 1 has one.
+    bins = np.clip(np.ceil(top * BINS).astype(np.int64) - 1, 0, BINS - 1)
+    counts, confidence, accuracy = (np.bincount(bins, weights, BINS) for weights in (None, top, right))
+    some = np.where(counts > 0, counts, np.nan)
+    return Reliability(counts.astype(np.int64), confidence / some, accuracy / some)
 
 
 def score(
     labels: npt.NDArray[np.int64], probabilities: npt.NDArray[np.floating[Any]], subjects: npt.NDArray[np.str_]
 ) -> Scores:
     """Scores of probabilities [N, K] against labels [N] of subjects [N]; class 1 is positive for K = 2."""
-    classes = probabilities.shape[1]
-    missing = np.setdiff1d(np.arange(classes), labels)
+    classes = np.arange(probabilities.shape[1])
+    missing = np.setdiff1d(classes, labels)
     if missing.size:
         return Scores(windows=int(labels.size), missing_classes=tuple(missing.tolist()))
     predicted = probabilities.argmax(axis=1)
-    common: dict[str, Any] = {"zero_division": 0.0, "average": "binary" if classes == 2 else "macro"}
-    if classes == 2:
-        specificity = metrics.recall_score(labels, predicted, pos_label=0, zero_division=0.0)
-    else:
-        one_vs_rest = [metrics.recall_score(labels == k, predicted == k, pos_label=False) for k in range(classes)]
-        specificity = np.mean(one_vs_rest)
+    precision, recall, f1, _ = metrics.precision_recall_fscore_support(
+        labels, predicted, labels=classes, zero_division=0.0
+    )
+    (true_negatives, false_positives), _ = metrics.multilabel_confusion_matrix(
+        labels, predicted, labels=classes
+    ).transpose(1, 2, 0)
+    specificity = true_negatives / (true_negatives + false_positives)
+    positive = slice(1, None) if classes.size == 2 else slice(None)
     by_subject = [float(np.mean(predicted[subjects == s] == labels[subjects == s])) for s in np.unique(subjects)]
     return Scores(
         windows=int(labels.size),
         accuracy=float(metrics.accuracy_score(labels, predicted)),
-        balanced_accuracy=float(metrics.balanced_accuracy_score(labels, predicted)),
-        sensitivity=float(metrics.recall_score(labels, predicted, **common)),
-        specificity=float(specificity),
-        precision=float(metrics.precision_score(labels, predicted, **common)),
-        f1=float(metrics.f1_score(labels, predicted, **common)),
+        balanced_accuracy=float(recall.mean()),
+        sensitivity=float(recall[positive].mean()),
+        specificity=float(specificity[positive].mean()),
+        precision=float(precision[positive].mean()),
+        f1=float(f1[positive].mean()),
         auc=_auc(labels, probabilities),
         subject_accuracy_sd=float(np.std(by_subject, ddof=1)) if len(by_subject) > 1 else None,
+        ece=reliability(labels, probabilities).ece,
     )
 
 
