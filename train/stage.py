@@ -23,8 +23,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from edgepain.errors import CheckpointError, ConfigError
-from edgepain.train.config import StageConfig
+from edgepain.train.config import Precision, StageConfig
 from edgepain.train.files import write_atomically, write_text_atomically
+from edgepain.train.precision import Arithmetic, bf16_supported, computing, resolve
 
 CHECKPOINT = "state.safetensors"
 
@@ -59,6 +60,7 @@ class Stage:
     """A stage of the protocol: its name, its settings and what identifies its inputs.
 
     fingerprint: changes whenever resuming from an older checkpoint would mix two different trainings.
+    precision: `auto` is what the checkpoint was begun in and, without one, the faster that this processor has.
     """
 
     name: str
@@ -66,6 +68,7 @@ class Stage:
     batch_size: int
     seed: int
     fingerprint: str
+    precision: Precision = "auto"
 
     def epoch_seed(self, epoch: int) -> int:
         """Seed of one epoch; epoch −1 is the initialisation."""
@@ -86,25 +89,45 @@ def train_stage(
     Starts from the checkpoint in `folder` if there is one. `build` is called after seeding. `on_epoch` is told
     of an epoch once it is on disk.
 
-    Raises CheckpointError where the checkpoint is damaged or belongs to another configuration, ConfigError
-    where the loss is no longer a number.
+    Raises CheckpointError where the checkpoint is damaged, belongs to another configuration or was begun in
+    another precision, ConfigError where the loss is no longer a number or the processor lacks the precision.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    arithmetic = _arithmetic(stage, folder / CHECKPOINT)
     torch.manual_seed(stage.epoch_seed(-1))
     model = build()
-    optimizer = torch.optim.Adam(model.parameters(), lr=stage.config.learning_rate)
+    optimizer = torch.optim.Adam(model.parameters(), lr=stage.config.learning_rate, fused=arithmetic == "bf16")
     history = _load(folder / CHECKPOINT, stage, model, optimizer)
     for epoch in range(len(history), stage.config.epochs):
-        history.append(_train_epoch(stage, epoch, model, optimizer, inputs, labels))
-        _save(folder, stage, model, optimizer, history)
+        history.append(_train_epoch(stage, epoch, arithmetic, model, optimizer, inputs, labels))
+        _save(folder, stage, arithmetic, model, optimizer, history)
         on_epoch(history[-1])
     return model.eval()
+
+
+def _arithmetic(stage: Stage, path: Path) -> Arithmetic:
+    """What the stage is to be trained in: a stage is never trained in two precisions."""
+    if not path.is_file():
+        return resolve(stage.precision)
+    header = _read_header(path, stage)
+    if len(header.history) < stage.config.epochs:
+        if stage.precision not in ("auto", header.precision):
+            raise CheckpointError(
+                f"{path} was begun in {header.precision}; set precision to auto or {header.precision}, or start a new "
+                "run folder with --out"
+            )
+        if header.precision == "bf16" and not bf16_supported():
+            raise CheckpointError(
+                f"{path} was begun in bf16, which this processor lacks; go on where it was begun, or start a new run "
+                "folder with --out"
+            )
+    return header.precision
 
 
 def epochs_done(stage: Stage, folder: Path) -> int:
     """How many epochs the checkpoint in `folder` holds, 0 without one."""
     path = folder / CHECKPOINT
-    return len(_read_history(path, stage)) if path.is_file() else 0
+    return len(_read_header(path, stage).history) if path.is_file() else 0
 
 
 def load_finished(stage: Stage, build: Callable[[], Model], folder: Path) -> Model:
@@ -122,6 +145,7 @@ def load_finished(stage: Stage, build: Callable[[], Model], folder: Path) -> Mod
 def _train_epoch(
     stage: Stage,
     epoch: int,
+    arithmetic: Arithmetic,
     model: nn.Module,
     optimizer: torch.optim.Optimizer,
     inputs: Sequence[Tensor],
@@ -134,7 +158,8 @@ def _train_epoch(
     model.train()
     total_loss, correct = 0.0, 0
     for rows in torch.split(torch.randperm(len(labels)), stage.batch_size):
-        logits = model(*(x[rows] for x in inputs))
+        with computing(arithmetic):
+            logits = model(*(x[rows] for x in inputs)).float()
         loss = functional.cross_entropy(logits, labels[rows])
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
@@ -147,7 +172,12 @@ def _train_epoch(
 
 
 def _save(
-    folder: Path, stage: Stage, model: nn.Module, optimizer: torch.optim.Optimizer, history: list[EpochMetrics]
+    folder: Path,
+    stage: Stage,
+    arithmetic: Arithmetic,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    history: list[EpochMetrics],
 ) -> None:
     tensors = {f"model.{name}": value for name, value in model.state_dict().items()}
     for index, state in optimizer.state_dict()["state"].items():
@@ -155,6 +185,7 @@ def _save(
     metadata = {
         "stage": stage.name,
         "fingerprint": stage.fingerprint,
+        "precision": arithmetic,
         "history": msgspec.json.encode(history).decode(),
     }
     # The table goes first: a kill between the two is made good by the next epoch, the other way round never.
@@ -170,24 +201,34 @@ def _as_csv(history: list[EpochMetrics]) -> str:
     return table.getvalue()
 
 
-def _read_history(path: Path, stage: Stage) -> list[EpochMetrics]:
+class _Header(msgspec.Struct, frozen=True):
+    """The metadata of a checkpoint. Checkpoints of versions that had no bfloat16 do not name their precision."""
+
+    history: list[EpochMetrics]
+    stage: str
+    fingerprint: str
+    precision: Arithmetic = "fp32"
+
+
+def _read_header(path: Path, stage: Stage) -> _Header:
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
-        history = msgspec.json.decode(metadata.get("history", ""), type=list[EpochMetrics])
+        history = msgspec.json.decode(metadata.get("history", ""))
+        header = msgspec.convert({**metadata, "history": history}, _Header)
     except (SafetensorError, OSError, msgspec.DecodeError) as error:
         raise CheckpointError(f"{path} is damaged ({error}); delete it to train this stage again") from error
-    if metadata.get("fingerprint") != stage.fingerprint or metadata.get("stage") != stage.name:
+    if header.fingerprint != stage.fingerprint or header.stage != stage.name:
         raise CheckpointError(
             f"{path} belongs to another configuration or other data; start a new run folder with --out"
         )
-    return history
+    return header
 
 
 def _load(path: Path, stage: Stage, model: nn.Module, optimizer: torch.optim.Optimizer | None) -> list[EpochMetrics]:
     if not path.is_file():
         return []
-    history = _read_history(path, stage)
+    history = _read_header(path, stage).history
     tensors = safetensors.torch.load_file(path)
     try:
         model.load_state_dict(

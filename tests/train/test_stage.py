@@ -17,6 +17,8 @@ from torch import Tensor, nn
 from edgepain.errors import CheckpointError, ConfigError
 from edgepain.train.config import StageConfig
 from edgepain.train.features import frozen_features
+from edgepain.train.models import FCN
+from edgepain.train.precision import bf16_supported
 from edgepain.train.stage import CHECKPOINT, EpochMetrics, Headed, Stage, epochs_done, load_finished, train_stage
 
 STAGE = Stage("fcn.eda", StageConfig(4, 0.01, 0.2, milestones=(2, 3), gamma=0.5), 8, 0, "abc")
@@ -56,7 +58,7 @@ def test_the_rate_falls_at_milestones_and_the_table_says_so(tmp_path: Path) -> N
 
 
 def test_an_epoch_is_adam_on_cross_entropy_over_shuffled_batches(tmp_path: Path) -> None:
-    one = replace(STAGE, config=StageConfig(1, 0.01, 0.2))
+    one = replace(STAGE, config=StageConfig(1, 0.01, 0.2), precision="fp32")
     model, (metrics,) = train(tmp_path, one)
     torch.manual_seed(one.epoch_seed(-1))
     expected = build().train()
@@ -180,3 +182,66 @@ def test_features_of_other_weights_or_windows_are_not_taken(tmp_path: Path) -> N
     assert not torch.equal(frozen_features(tmp_path, "fcn.eda", block, (X,), index=1), old)
     assert not torch.equal(frozen_features(tmp_path, "fcn.eda", block, (X + 1,), index=1), old)
     assert len(list(tmp_path.iterdir())) == 3
+
+
+def bf16_only() -> None:
+    if not bf16_supported():
+        pytest.skip("this processor has no bfloat16 instructions")
+
+
+def headed_fcn() -> Headed:
+    return Headed(FCN(16, 0.2), 16, 2)
+
+
+@pytest.mark.parametrize("stop_after", [1, 3])
+def test_an_interrupted_stage_in_bf16_goes_on_to_the_same_weights(tmp_path: Path, stop_after: int) -> None:
+    bf16_only()
+    stage, x_B1S = replace(STAGE, precision="bf16"), torch.cat([X, X], dim=1).unsqueeze(1)
+    expected = train_stage(stage, headed_fcn, (x_B1S,), Y, tmp_path / "at once", lambda _: None).state_dict()
+
+    def interrupt(metrics: EpochMetrics) -> None:
+        if metrics.epoch + 1 == stop_after:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train_stage(stage, headed_fcn, (x_B1S,), Y, tmp_path / "twice", interrupt)
+    resumed = train_stage(stage, headed_fcn, (x_B1S,), Y, tmp_path / "twice", lambda _: None).state_dict()
+    for name, value in expected.items():
+        assert value.dtype in (torch.float32, torch.int64)
+        assert torch.equal(resumed[name], value), name
+
+
+def test_a_stage_is_not_trained_in_two_precisions(tmp_path: Path) -> None:
+    bf16_only()
+    begun = replace(STAGE, config=replace_epochs(1), precision="bf16")
+    train(tmp_path, begun)
+    with pytest.raises(CheckpointError, match="was begun in bf16; set precision to auto or bf16, or start a new run"):
+        train(tmp_path, replace(STAGE, precision="fp32"))
+    train(tmp_path, replace(begun, precision="fp32"))  # Finished: nothing is left to train.
+    train(tmp_path, STAGE)
+    assert epochs_done(STAGE, tmp_path) == 4
+
+
+def test_auto_goes_on_in_the_precision_it_finds(tmp_path: Path) -> None:
+    train(tmp_path / "auto", replace(STAGE, config=replace_epochs(1), precision="fp32"))
+    found, _ = train(tmp_path / "auto")
+    expected, _ = train(tmp_path / "fp32", replace(STAGE, precision="fp32"))
+    for name, value in expected.state_dict().items():
+        assert torch.equal(found.state_dict()[name], value), name
+
+
+def test_a_stage_begun_in_bf16_needs_a_processor_that_has_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    bf16_only()
+    train(tmp_path, replace(STAGE, config=replace_epochs(1), precision="bf16"))
+    monkeypatch.setattr("torch.cpu._is_avx512_bf16_supported", lambda: False)
+    with pytest.raises(
+        CheckpointError, match="was begun in bf16, which this processor lacks; go on where it was begun"
+    ):
+        train(tmp_path)
+    with pytest.raises(ConfigError, match=r"no bfloat16 instructions .*; set precision to auto or fp32"):
+        train(tmp_path / "new", replace(STAGE, precision="bf16"))
+    train(tmp_path / "new")
+
+
+def replace_epochs(epochs: int) -> StageConfig:
+    return StageConfig(epochs, 0.01, 0.2, milestones=(2, 3), gamma=0.5)

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from edgepain.train.models.bf16 import convolved, normalised, trains_in_bf16
+
 
 class FCN(nn.Module):
     """Three convolutions that keep the length, each with batch norm, ReLU and dropout.
@@ -25,8 +27,18 @@ class FCN(nn.Module):
         )
 
     def forward(self, x_B1S: Tensor) -> tuple[Tensor, Tensor]:
+        if trains_in_bf16(self):
+            return self._forward_bf16(x_B1S)
         features_BCS = self.layers(x_B1S)
         return features_BCS.transpose(1, 2), features_BCS.mean(dim=2)
+
+    def _forward_bf16(self, x_B1S: Tensor) -> tuple[Tensor, Tensor]:
+        pad, *layers = self.layers
+        features_BC1S = pad(x_B1S).unsqueeze(2)
+        for convolution, norm, _, dropout in zip(*[iter(layers)] * 4, strict=True):
+            features_BC1S = normalised(convolved(features_BC1S, convolution), norm, dropout.p)
+        features_BSC = features_BC1S.squeeze(2).transpose(1, 2)
+        return features_BSC, features_BSC.mean(dim=1)
 
 
 def _convolution(inputs: int, outputs: int, kernel: int, padding: int, dropout: float) -> list[nn.Module]:

@@ -1,0 +1,98 @@
+"""Blocks that train in bfloat16 beside the same blocks in float32."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from edgepain.train.models import FCN
+from edgepain.train.models.bf16 import keep_bits, keep_probability
+
+B, S = 16, 138
+
+
+def in_bf16(block: nn.Module, *inputs: Tensor) -> tuple[Tensor, Tensor]:
+    with torch.autocast("cpu", torch.bfloat16):
+        tokens, feature = block(*inputs)
+    return tokens.float(), feature.float()
+
+
+def relative(found: Tensor, expected: Tensor) -> float:
+    return float(((found - expected).norm() / expected.norm()).detach())
+
+
+def gradients(block: nn.Module, feature: Tensor) -> dict[str, Tensor]:
+    block.zero_grad()
+    weights = torch.linspace(-1, 1, feature.numel()).view_as(feature)
+    (feature * weights).sum().backward()  # type: ignore[no-untyped-call]
+    return {name: p.grad.clone() for name, p in block.named_parameters() if p.grad is not None}
+
+
+def test_fcn_without_dropout_gives_the_same_but_for_rounding() -> None:
+    torch.manual_seed(0)
+    x = torch.randn(B, 1, S)
+    block, twin = FCN(32, 0.0).train(), FCN(32, 0.0).train()
+    twin.load_state_dict(block.state_dict())
+    tokens, feature = in_bf16(twin, x)
+    expected_tokens, expected = block(x)
+    assert tokens.shape == expected_tokens.shape
+    assert relative(tokens, expected_tokens) < 0.02
+    assert relative(feature, expected) < 0.01
+    for name, buffer in block.named_buffers():
+        torch.testing.assert_close(dict(twin.named_buffers())[name], buffer, rtol=0.02, atol=0.01)
+    found, wanted = gradients(twin, feature), gradients(block, expected)
+    # In front of batch norm a bias has no gradient but rounding.
+    assert wanted.keys() - found.keys() == {f"layers.{index}.bias" for index in (1, 5, 9)}
+    for name, gradient in found.items():
+        assert gradient.dtype == torch.float32
+        assert relative(gradient, wanted[name]) < 0.2, name
+
+
+@pytest.mark.parametrize("dropout", [0.1, 0.2, 0.4, 0.7])
+def test_dropout_keeps_what_it_says(dropout: float) -> None:
+    keep = keep_probability(dropout)
+    assert keep == pytest.approx(1 - dropout, abs=2**-17)
+    torch.manual_seed(1)
+    bits = keep_bits(torch.Size((1000, 1001)), keep)
+    assert set(bits.unique().tolist()) == {-1, 0}
+    count = bits.numel()
+    deviation = (keep * (1 - keep) / count) ** 0.5
+    assert abs(float((bits == -1).double().mean()) - keep) < 5 * deviation
+    neighbours = (bits[:, 1:] == bits[:, :-1]).double().mean()
+    assert abs(float(neighbours) - (keep**2 + (1 - keep) ** 2)) < 5 * deviation
+
+
+def test_dropout_is_drawn_from_torch_s_seed() -> None:
+    torch.manual_seed(2)
+    first, second = keep_bits(torch.Size((50, 3)), 0.5), keep_bits(torch.Size((50, 3)), 0.5)
+    torch.manual_seed(2)
+    assert torch.equal(keep_bits(torch.Size((50, 3)), 0.5), first)
+    assert not torch.equal(first, second)
+
+
+def test_no_dropout_keeps_everything_and_the_most_keeps_something() -> None:
+    assert keep_probability(0.0) == 1
+    assert bool((keep_bits(torch.Size((3, 5)), 1.0) == -1).all())
+    assert keep_probability(1 - 1e-9) == 1 / 65536
+
+
+def test_fcn_in_evaluation_does_not_change_under_autocast_s_training_path() -> None:
+    torch.manual_seed(3)
+    block, x = FCN(16, 0.3).train(), torch.randn(B, 1, S)
+    in_bf16(block, x)
+    before = {name: value.clone() for name, value in block.state_dict().items()}
+    with torch.inference_mode():
+        first, again = block.eval()(x), block.eval()(x)
+    assert torch.equal(first[0], again[0])
+    for name, value in block.state_dict().items():
+        assert torch.equal(value, before[name]), name
+    assert int(before["layers.2.num_batches_tracked"]) == 1
+
+
+def test_what_is_no_number_stays_none() -> None:
+    x = torch.randn(B, 1, S)
+    x[3, 0, 7] = float("nan")
+    for value in (x, -x):
+        tokens, _ = in_bf16(FCN(16, 0.2).train(), value)
+        assert bool(tokens.isnan().any())
