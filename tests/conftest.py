@@ -73,6 +73,7 @@ class SmallRun:
 
     def part(self, subjects: tuple[str, ...]) -> WindowTable:
         """Random walks, 40 windows a subject; those of held-out subjects may be marked by a value in every window."""
+        from edgepain.train.physiology import feature_names
         from edgepain.train.windows import WindowTable
 
         rng = np.random.default_rng(self.seed)
@@ -91,6 +92,8 @@ class SmallRun:
             history_iqr=np.full((200, 2), 4.0),
             history_seconds=np.full((200, 2), 60.0),
             quality_ok=np.arange(200) % 7 != 3,
+            features=np.zeros((200, len(feature_names(self.spec.modalities))), np.float32),
+            feature_names=feature_names(self.spec.modalities),
             modalities=self.spec.modalities,
             label_names=self.labels,
             spec=self.window,

@@ -11,6 +11,7 @@ import numpy as np
 
 from edgepain.errors import CheckpointError
 from edgepain.signal import Modality, ScalingSpec, WindowSpec
+from edgepain.train.physiology import feature_names
 from edgepain.train.windows import WindowTable
 
 
@@ -20,6 +21,7 @@ class _Facts(msgspec.Struct, forbid_unknown_fields=True):
     spec: tuple[float, int]
     scaling_spec: tuple[float, float, float | None]
     synthetic: bool
+    feature_names: tuple[str, ...]
 
 
 def save_table(file: BinaryIO, table: WindowTable, synthetic: bool) -> None:
@@ -30,6 +32,7 @@ def save_table(file: BinaryIO, table: WindowTable, synthetic: bool) -> None:
         (table.spec.seconds, table.spec.steps),
         astuple(table.scaling_spec),
         synthetic,
+        table.feature_names,
     )
     arrays: dict[str, Any] = {
         f.name: column for f in fields(table) if isinstance(column := getattr(table, f.name), np.ndarray)
@@ -50,6 +53,7 @@ def load_table(path: Path) -> tuple[WindowTable, bool]:
             label_names=facts.label_names,
             spec=WindowSpec(*facts.spec),
             scaling_spec=ScalingSpec(*facts.scaling_spec),
+            feature_names=facts.feature_names,
         )
         _check(table)
     except Exception as error:  # The readers of zip, deflate and npy raise a dozen kinds for damaged files.
@@ -59,12 +63,16 @@ def load_table(path: Path) -> tuple[WindowTable, bool]:
 
 def _check(table: WindowTable) -> None:
     n, m, s = len(table), len(table.modalities), table.spec.steps
-    shapes = dict.fromkeys(("history_median", "history_iqr", "history_seconds"), (n, m)) | {"values": (n, m, s)}
+    shapes: dict[str, tuple[int, ...]] = {"values": (n, m, s), "features": (n, len(table.feature_names))}
+    shapes |= dict.fromkeys(("history_median", "history_iqr", "history_seconds"), (n, m))
     for field in fields(table):
         column = getattr(table, field.name)
         if isinstance(column, np.ndarray) and column.shape != shapes.get(field.name, (n,)):
             raise ValueError(f"{field.name} has the shape {column.shape}")
-    if table.values.dtype != np.float32 or table.labels.dtype != np.int64:
-        raise ValueError(f"values are {table.values.dtype}, labels {table.labels.dtype}")
+    if table.feature_names != feature_names(table.modalities):
+        raise ValueError("it holds the features of another version")
+    for name, dtype in (("values", np.float32), ("features", np.float32), ("labels", np.int64)):
+        if getattr(table, name).dtype != dtype:
+            raise ValueError(f"{name} are {getattr(table, name).dtype}")
     if not np.isin(table.labels, np.arange(len(table.label_names))).all():
         raise ValueError("a label is none of the classes")

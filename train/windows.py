@@ -1,6 +1,6 @@
 """Windows of a whole dataset as one table of arrays, cut by the same code as live windows.
 
-N windows, M modalities, S steps.
+N windows, M modalities, S steps, F physiological features.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from edgepain.signal import (
     scale,
 )
 from edgepain.train.datasets.base import Dataset, Placement, Problem
+from edgepain.train.physiology import FEATURE_HZ, feature_names, features_of, physiology
 
 # Silence between two recordings of one subject that are laid one after the other.
 JOIN_GAP_S = 1.0
@@ -41,6 +42,7 @@ class WindowTable:
     history_median, history_iqr, history_seconds: [N, M] float64, statistics of what the subject's signal
     was before the window and how many seconds of it are behind them (NaN, NaN, 0 where there is none).
     quality_ok: [N] bool, every modality of the window can be trusted.
+    features: [N, F] float32, see `physiology`; NaN where there is none. feature_names: [F].
     """
 
     values: npt.NDArray[np.float32]
@@ -52,6 +54,8 @@ class WindowTable:
     history_iqr: npt.NDArray[np.float64]
     history_seconds: npt.NDArray[np.float64]
     quality_ok: npt.NDArray[np.bool_]
+    features: npt.NDArray[np.float32]
+    feature_names: tuple[str, ...]
     modalities: tuple[Modality, ...]
     label_names: tuple[str, ...]
     spec: WindowSpec
@@ -85,6 +89,45 @@ class WindowTable:
                 usable[rows] = False
         x[~usable] = 0.0
         return x, usable
+
+    def scaled_features(self, mode: Scaling) -> npt.NDArray[np.float32]:
+        """Features [N, F] float32, all finite; 0 in the rows that `scaled` cannot use.
+
+        "subject": each minus its median and divided by its IQR over the good windows of the subject; one whose IQR
+        is 0 only minus its median. A missing value becomes 0, the median.
+        "causal": by each window's own history as the feature's kind says (`physiology.Feature`); a missing value
+        becomes the feature's neutral one.
+        """
+        _, usable = self.scaled(mode)
+        x = self._by_subject() if mode == "subject" else self._by_history()
+        x[~usable] = 0.0
+        return x.astype(np.float32)
+
+    def _by_subject(self) -> npt.NDArray[np.float64]:
+        x = self.features.astype(np.float64)
+        for subject in np.unique(self.subjects):
+            rows = self.subjects == subject
+            for column in range(x.shape[1]):
+                stats = robust_stats(self.features[rows & self.quality_ok, column])
+                x[rows, column] = (x[rows, column] - stats.median) / (stats.iqr if stats.usable else 1.0)
+        return self._limited(np.nan_to_num(x, nan=0.0))
+
+    def _by_history(self) -> npt.NDArray[np.float64]:
+        x = self.features.astype(np.float64)
+        enough = self.history_seconds >= self.scaling_spec.min_history_s
+        iqr = np.where(enough & (self.history_iqr > 0), self.history_iqr, np.nan)
+        for column, (modality, feature) in enumerate(features_of(self.modalities)):
+            m = self.modalities.index(modality)
+            if feature.kind == "level":
+                x[:, column] -= self.history_median[:, m]
+            if feature.kind != "absolute":
+                x[:, column] = self._limited(x[:, column] / iqr[:, m])
+            x[:, column] = np.nan_to_num(x[:, column], nan=feature.neutral)
+        return x
+
+    def _limited(self, x: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        limit_iqr = self.scaling_spec.limit_iqr
+        return x if limit_iqr is None else np.clip(x, -limit_iqr, limit_iqr)
 
     def unscalable(self, mode: Scaling) -> list[Problem]:
         """Subjects without one usable row, and why."""
@@ -182,7 +225,12 @@ def cut_table(
         raise DataError(f"{dataset.name}: no labelled stretch holds a window of {spec.seconds:g} s{why}")
     columns = {name: np.array([row[name] for row in rows]) for name in rows[0]}
     return WindowTable(
-        **columns, modalities=modalities, label_names=dataset.labels, spec=spec, scaling_spec=scaling_spec
+        **columns,
+        feature_names=feature_names(modalities),
+        modalities=modalities,
+        label_names=dataset.labels,
+        spec=spec,
+        scaling_spec=scaling_spec,
     )
 
 
@@ -226,4 +274,13 @@ def _row(cutter: WindowCutter, window: Window, recording: Recording, event: Even
         "history_iqr": [stats.iqr for stats in window.history],
         "history_seconds": [cutter.history_seconds(stats) for stats in window.history],
         "quality_ok": all(quality.ok for quality in window.quality),
+        "features": _features(cutter, window),
     }
+
+
+def _features(cutter: WindowCutter, window: Window) -> npt.NDArray[np.float32]:
+    """Features [F] of a window that the cutter has just cut, NaN where a signal cannot be trusted."""
+    if not all(quality.ok for quality in window.quality):
+        return np.full(len(feature_names(window.modalities)), np.nan, np.float32)
+    spec = WindowSpec(window.seconds, round(window.seconds * FEATURE_HZ) + 1)
+    return physiology(cutter.values(window.start_s, spec), 1.0 / spec.period_s, window.modalities)

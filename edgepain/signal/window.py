@@ -243,6 +243,10 @@ class WindowCutter:
             limit_iqr=self.scaling_spec.limit_iqr,
         )
 
+    def values(self, start_s: float, spec: WindowSpec) -> npt.NDArray[np.float32]:
+        """The samples on another grid that starts at `start_s`, [M, spec.steps], interpolated across gaps."""
+        return np.stack([track.sample(spec.grid_s(start_s))[0] for track in self._tracks.values()])
+
     def history_seconds(self, stats: RobustStats) -> float:
         """Seconds of valid signal behind a causal statistic."""
         return stats.count * self.spec.period_s
