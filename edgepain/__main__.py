@@ -2,4 +2,6 @@
 
 from edgepain.cli.main import main
 
-main()
+# Child processes import this module again, and must not become the command.
+if __name__ == "__main__":
+    main()

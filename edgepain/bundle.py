@@ -81,7 +81,11 @@ class ScalingFacts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class TrainingFacts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Where the weights come from, in words and numbers a person asks for. held_out: ids of those subjects."""
+    """Where the weights come from, in words and numbers a person asks for. held_out: ids of those subjects.
+
+    fold: of the run, where it has several. modality_dropout: chance with which the fusion was shown a window without
+    one of its modalities; above 0, it can answer without one.
+    """
 
     dataset: str
     task: str
@@ -93,6 +97,8 @@ class TrainingFacts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     seed: int
     synthetic: bool
     held_out: tuple[str, ...] = ()
+    fold: str = ""
+    modality_dropout: float = 0.0
 
 
 class AccuracyFacts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

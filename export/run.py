@@ -32,7 +32,7 @@ class Windows(Protocol):
 
 
 class ExportableRun(Protocol):
-    """A finished training run; `edgepain.train.run.Run` is one."""
+    """A finished training run; `edgepain.train.fold.Fold` is one."""
 
     @property
     def spec(self) -> NetworkSpec: ...

@@ -26,6 +26,7 @@ Rate = Annotated[float, Meta(gt=0, le=1)]
 Share = Annotated[float, Meta(ge=0, lt=1)]
 Fusion = Literal["pooled", "sequence"]
 Precision = Literal["auto", "fp32", "bf16"]
+EpochChoice = Literal["last", "test-fold"]
 
 
 class StageConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -85,22 +86,40 @@ class TrainConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return ScalingSpec(self.min_history_s, self.horizon_s, self.limit_iqr)
 
 
+class FoldConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Who is held out, and the seed of every random choice. name: of the fold's folder."""
+
+    name: Annotated[str, Meta(pattern="^[A-Za-z0-9._-]{1,100}$")]
+    seed: int
+    held_out: tuple[str, ...]
+
+
 class RunConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Everything that decides a run's numbers, apart from the machine."""
+    """Everything that decides a run's numbers, apart from the machine.
+
+    protocol: see `edgepain.train.protocol`. holdout_rule: of the protocol `holdout`. epoch_choice: `test-fold` judges
+    every epoch on held-out people and keeps the best: what it gives is no estimate for new people.
+    """
 
     dataset: str
     root: str
     options: dict[str, Any]
     modalities: tuple[Modality, ...]
     subjects: tuple[str, ...]
-    held_out: tuple[str, ...]
+    protocol: str
     holdout_rule: str
-    seed: int
+    epoch_choice: EpochChoice
+    seeds: tuple[int, ...]
+    folds: tuple[FoldConfig, ...]
+    peers: tuple[str, ...]
+    network: bool
     train: TrainConfig
 
     def __post_init__(self) -> None:
         if len(self.modalities) != 2 or len(set(self.modalities)) != 2:
             raise ValueError("modalities must be two different ones")
+        if len({fold.name for fold in self.folds}) != len(self.folds) or not self.folds:
+            raise ValueError("folds must have different names, and there must be one")
 
 
 def load_config(name: str | Path) -> TrainConfig:

@@ -11,16 +11,18 @@ from typing import Any
 
 import msgspec
 import numpy as np
-import torch
 
 from edgepain.bundle import NetworkSpec
 from edgepain.errors import ConfigError, DataError
 from edgepain.signal import Modality
-from edgepain.train.config import RunConfig, TrainConfig
+from edgepain.train.config import EpochChoice, FoldConfig, RunConfig, TrainConfig
 from edgepain.train.datasets.base import Dataset, Problem, open_dataset
 from edgepain.train.files import write_atomically, write_text_atomically
-from edgepain.train.run import Run, training_windows
-from edgepain.train.split import hold_out
+from edgepain.train.fold import training_windows
+from edgepain.train.peers import open_peer
+from edgepain.train.protocol import splits, splitter
+from edgepain.train.run import Run, write_config
+from edgepain.train.staged import stage_configs
 from edgepain.train.table_file import save_table
 from edgepain.train.windows import cut_table
 
@@ -31,15 +33,20 @@ UNFINISHED |= {f".{name}.partial" for name in (*UNFINISHED, "config.json")}
 
 @dataclass(frozen=True)
 class Plan:
-    """What a user asks for when starting a run."""
+    """What a user asks for when starting a run. See `RunConfig`; threads: of the processor, for each task."""
 
     dataset: str
     root: Path
     options: dict[str, Any]
     modalities: tuple[Modality, ...]
     holdout: str
-    seed: int
+    seeds: tuple[int, ...]
     train: TrainConfig
+    protocol: str = "holdout"
+    epoch_choice: EpochChoice = "last"
+    peers: tuple[str, ...] = ()
+    network: bool = True
+    threads: int = 1
 
 
 def create_run(
@@ -50,6 +57,10 @@ def create_run(
     Returns the run, and the files and subjects that could not be used. Raises ConfigError where the folder
     cannot be used or the options do not fit the data, DataError where the data cannot be trained on.
     """
+    for name in plan.peers:
+        open_peer(name)
+    if not plan.network and not plan.peers:
+        raise ConfigError("there is nothing to train: neither the network nor a peer was asked for")
     _make_free_folder(folder)
     dataset = open_dataset(plan.dataset, plan.root, **plan.options)
     if len(dataset.labels) < 2:
@@ -71,24 +82,38 @@ def create_run(
     table.require_trainable(scaling, dataset.history_option)
     _, usable = table.scaled(scaling)
     subjects = tuple(str(s) for s in np.unique(table.subjects[usable]))
-    split = hold_out(subjects, plan.holdout, dataset.holdouts, plan.seed)
-    training_windows(table, split, scaling)
     config = RunConfig(
-        plan.dataset,
-        str(plan.root.resolve()),
-        plan.options,
-        modalities,
-        subjects,
-        split.held_out,
-        plan.holdout,
-        plan.seed,
-        plan.train,
+        dataset=plan.dataset,
+        root=str(plan.root.resolve()),
+        options=plan.options,
+        modalities=modalities,
+        subjects=subjects,
+        protocol=plan.protocol,
+        holdout_rule=plan.holdout,
+        epoch_choice=plan.epoch_choice,
+        seeds=plan.seeds,
+        folds=_folds(plan, subjects, dataset),
+        peers=plan.peers,
+        network=plan.network,
+        train=plan.train,
     )
+    stage_configs(modalities, plan.train)
+    for fold in config.folds if len(config.folds) == 1 else ():
+        training_windows(table, tuple(s for s in subjects if s not in fold.held_out), scaling)
     write_atomically(folder / "windows.npz", lambda file: save_table(file, table, dataset.synthetic))
-    write_text_atomically(folder / "environment.json", _json(_environment()))
+    write_text_atomically(folder / "environment.json", _json(_environment(plan.threads)))
     # The configuration is written last: a folder that has one is complete.
-    write_text_atomically(folder / "config.json", _json(config))
+    write_config(folder, config)
     return Run(folder, config), dataset.problems() + table.unscalable(scaling)
+
+
+def _folds(plan: Plan, subjects: tuple[str, ...], dataset: Dataset) -> tuple[FoldConfig, ...]:
+    folds: list[FoldConfig] = []
+    for seed in plan.seeds:
+        cross_validator = splitter(plan.protocol, subjects, plan.holdout, dataset.holdouts, seed)
+        for index, split in enumerate(splits(cross_validator, subjects)):
+            folds.append(FoldConfig(f"seed{seed}-fold{index:02d}", seed, split.held_out))
+    return tuple(folds)
 
 
 def _make_free_folder(folder: Path) -> None:
@@ -105,16 +130,27 @@ def _make_free_folder(folder: Path) -> None:
         raise ConfigError(f"{folder} is not empty and no run folder; choose another --out")
 
 
-def _environment() -> dict[str, Any]:
+def _environment(threads: int) -> dict[str, Any]:
     """Versions and machine that numbers depend on; `threads` is read again when the run goes on."""
     packages = ("edgepain", "numpy", "torch", "scikit-learn", "safetensors")
     return {
         "python": platform.python_version(),
         "system": platform.platform(),
         "machine": platform.machine(),
-        "threads": torch.get_num_threads(),
+        "processor": _processor(),
+        "threads": threads,
         "packages": {name: version(name) for name in packages},
     }
+
+
+def _processor() -> str:
+    """The processor's name where Linux tells it, else the machine type."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        lines = []
+    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(names, platform.machine())
 
 
 def _first_two(dataset: Dataset) -> tuple[Modality, ...]:

@@ -35,12 +35,12 @@ def write_text_atomically(path: Path, text: str) -> None:
 
 
 @contextmanager
-def only_one_process(folder: Path) -> Iterator[None]:
-    """Keep other processes out of this block for the same folder; a kill releases it.
+def only_one_process(folder: Path, what: str = "") -> Iterator[None]:
+    """Keep other processes out of this block for the same folder, and the same part of it; a kill releases it.
 
     Raises CheckpointError where another process is in it.
     """
-    with (folder / ".lock").open("w") as file:
+    with (folder / f".{what}.lock").open("w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

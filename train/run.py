@@ -1,62 +1,61 @@
 """A run folder: everything that a training is made of and leaves behind.
 
-config.json        what was trained on what, who is held out (RunConfig)
-environment.json   versions, processor, threads
-windows.npz        the cut windows, so that a run can be resumed, judged and exported without the dataset
-stages/<stage>/    state.safetensors (weights, optimiser, history) and epochs.csv
-features/          frozen features while training, removed at the end
-results.json       scores of every stage on held-out subjects, under both scalings
+config.json               what was trained on what, by which protocol, who is held out in which fold (RunConfig)
+environment.json          versions, processor, threads
+windows.npz               the cut windows, so that a run can be resumed, judged and exported without the dataset
+folds/<fold>/stages/      <stage>/state.safetensors (weights, optimiser, history) and epochs.csv
+folds/<fold>/features/    frozen features, removed when the fold is finished
+folds/<fold>/answers/     <method>.npz, what each method said of the fold's held-out windows
+results.json              scores of every model on held-out subjects
 """
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, TypeAlias, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import msgspec
-import numpy as np
-import numpy.typing as npt
 from msgspec import Meta
 
-from edgepain.bundle import SCALINGS, ModalitySpec, NetworkSpec, Scaling, TrainingFacts
-from edgepain.errors import CheckpointError, DataError
+from edgepain.bundle import ModalitySpec, NetworkSpec, Scaling
+from edgepain.errors import CheckpointError, ConfigError
 from edgepain.signal import Modality, ScalingSpec, WindowSpec
+from edgepain.train.answers import Answers, load_answers
 from edgepain.train.config import RunConfig
-from edgepain.train.files import only_one_process, write_text_atomically
-from edgepain.train.metrics import Scores, score
-from edgepain.train.models import CrossModTransformer
-from edgepain.train.split import Split
-from edgepain.train.staged import Progress, StagedProtocol, TrainedStages
+from edgepain.train.files import write_text_atomically
+from edgepain.train.fold import Fold
+from edgepain.train.peers import open_peer
+from edgepain.train.protocol import in_words
+from edgepain.train.stage import EpochMetrics, read_curve
+from edgepain.train.staged import FINAL
 from edgepain.train.table_file import load_table
 from edgepain.train.windows import WindowTable
 
-TrainingWindows: TypeAlias = "tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]"
+# The method that trains the staged network; every other one is a peer.
+NETWORK = FINAL
+
 Struct = TypeVar("Struct", bound=msgspec.Struct)
 
 
-class _Environment(msgspec.Struct, frozen=True):
-    """The part of `environment.json` that is read again."""
+class _Threads(msgspec.Struct, frozen=True):
+    """The part of `environment.json` that a resumed run needs."""
 
     threads: Annotated[int, Meta(ge=1)]
 
 
-class Result(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Scores of one stage on held-out subjects. left_out: windows that this scaling could not use."""
+@dataclass(frozen=True)
+class Task:
+    """One method on one fold: what can be done at the same time as any other."""
 
-    stage: str
-    scaling: Scaling
-    left_out: int
-    scores: Scores
+    fold: str
+    method: str
 
-
-class Results(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What `results.json` holds. labels: class names, in the order of `Scores.missing_classes`' indices."""
-
-    protocol: str
-    labels: tuple[str, ...]
-    rows: tuple[Result, ...]
+    def __str__(self) -> str:
+        return f"{self.fold}/{self.method}"
 
 
 @dataclass(frozen=True)
@@ -68,12 +67,6 @@ class Run:
 
     folder: Path
     config: RunConfig
-
-    @property
-    def split(self) -> Split:
-        """Training and held-out subjects, disjoint."""
-        held_out = set(self.config.held_out)
-        return Split(tuple(s for s in self.config.subjects if s not in held_out), self.config.held_out)
 
     @property
     def spec(self) -> NetworkSpec:
@@ -102,9 +95,16 @@ class Run:
         return self.table.label_names
 
     @property
+    def environment(self) -> dict[str, Any]:
+        """Versions and machine that the run began on."""
+        environment: dict[str, Any] = _decode(self.folder / "environment.json", dict[str, Any])
+        return environment
+
+    @property
     def threads(self) -> int:
         """Processor threads that the run began with. Sums, and so the weights, differ with another count."""
-        return _read(self.folder / "environment.json", _Environment).threads
+        environment: _Threads = _decode(self.folder / "environment.json", _Threads)
+        return environment.threads
 
     @property
     def synthetic(self) -> bool:
@@ -120,83 +120,95 @@ class Run:
     def _stored(self) -> tuple[WindowTable, bool]:
         path = self.folder / "windows.npz"
         table, synthetic = load_table(path)
-        if (table.modalities, table.spec, table.scaling_spec) != (
-            self.config.modalities,
-            self.window,
-            self.scaling_spec,
-        ):
+        asked = (self.config.modalities, self.window, self.scaling_spec)
+        if (table.modalities, table.spec, table.scaling_spec) != asked:
             raise CheckpointError(
                 f"{path} was cut with other settings than config.json; train again in a new run folder"
             )
         return table, synthetic
 
     @cached_property
-    def _training_windows(self) -> TrainingWindows:
-        return training_windows(self.table, self.split, self.scaling)
+    def fingerprint(self) -> str:
+        """Changes with everything that decides the numbers: configuration and windows."""
+        decisive = msgspec.structs.replace(self.config, root="", peers=(), network=True)
+        digest = hashlib.sha256(msgspec.json.encode(decisive))
+        for name in ("values", "labels", "subjects", "history_median", "history_iqr", "quality_ok"):
+            digest.update(getattr(self.table, name).tobytes())
+        return digest.hexdigest()[:32]
+
+    @cached_property
+    def folds(self) -> tuple[Fold, ...]:
+        """Every fold, seed by seed."""
+        return tuple(Fold(self, config) for config in self.config.folds)
+
+    def fold(self, name: str = "") -> Fold:
+        """The fold of this name; without one, the only fold. Raises ConfigError where there is none such."""
+        names = [fold.name for fold in self.folds]
+        if not name and len(names) == 1:
+            return self.folds[0]
+        if name not in names:
+            there_are = ", ".join(names[:5]) + (f" … {names[-1]}" if len(names) > 5 else "")
+            problem = f"no fold is called {name!r}" if name else f"{self.folder} has {len(names)} folds"
+            raise ConfigError(f"{problem}; name one with --fold: {there_are}")
+        return self.folds[names.index(name)]
+
+    @property
+    def methods(self) -> tuple[str, ...]:
+        """The network, unless only peers were asked for, and the peers."""
+        return ((NETWORK,) if self.config.network else ()) + self.config.peers
 
     @property
     def protocol(self) -> str:
-        """The protocol in words."""
-        split = self.split
-        return (
-            f"hold-out by subject ({self.config.holdout_rule}): {len(split.train)} subjects train, "
-            f"{len(split.held_out)} held out; last epoch, nothing chosen on held-out subjects"
-        )
+        """The protocol in words, for the head of every table."""
+        config = self.config
+        folds = len(config.folds) // len(config.seeds)
+        words = in_words(config.protocol, config.holdout_rule, folds, len(config.subjects))
+        if config.protocol == "holdout":
+            split = self.folds[0].split
+            words += f": {len(split.train)} subjects train, {len(split.held_out)} held out"
+        else:
+            words += f", {len(config.subjects)} subjects, each held out once"
+        if len(config.seeds) > 1:
+            words += f", {len(config.seeds)} seeds"
+        if config.epoch_choice == "test-fold":
+            return f"EPOCH CHOSEN ON THE TEST FOLD: {words}; the best epoch on held-out subjects, too good by design"
+        return f"{words}; last epoch, nothing chosen on held-out subjects"
 
-    def train(self, progress: Progress, keep_features: bool = False) -> TrainedStages:
-        """Train what is not trained yet; see `StagedProtocol.train`."""
-        with only_one_process(self.folder):
-            return self._stages().train(*self._training_windows, progress, keep_features)
+    def with_peers(self, peers: Sequence[str]) -> Run:
+        """The same run with these peers added, as config.json says from now on. Raises ConfigError for unknown ones."""
+        for name in peers:
+            open_peer(name)
+        config = msgspec.structs.replace(self.config, peers=tuple(dict.fromkeys((*self.config.peers, *peers))))
+        write_config(self.folder, config)
+        return Run(self.folder, config)
 
-    def trained(self) -> TrainedStages:
-        """The trained stages. Raises CheckpointError where the training is not finished."""
-        return self._stages().load(*self._training_windows)
+    def tasks(self) -> tuple[Task, ...]:
+        """All there is to do, finished or not, in a good order: the long ones first."""
+        return tuple(Task(fold.name, method) for method in self.methods for fold in self.folds)
 
-    def network(self) -> CrossModTransformer:
-        """The trained network in evaluation mode, scaled windows [B, M, S] to logits [B, K]."""
-        return self.trained().network()
+    def finished(self, task: Task) -> bool:
+        """Whether this task's answers are there."""
+        return self.fold(task.fold).answers_path(task.method).is_file()
 
-    def evaluate(self, stages: TrainedStages) -> Results:
-        """Score every stage on the held-out subjects and write results.json.
+    def unfinished(self) -> list[str]:
+        """Tasks whose answers are not there yet, as fold/method."""
+        return [str(task) for task in self.tasks() if not self.finished(task)]
 
-        Both scalings have rows, but for one that can use no held-out window.
-        """
-        held_out = self.part(self.split.held_out)
-        rows = []
-        for scaling in SCALINGS:
-            x, usable = held_out.scaled(scaling)
-            if not usable.any():
-                continue
-            kept = held_out.select(usable)
-            for name, probabilities in stages.predict(x[usable]).items():
-                scores = score(kept.labels, probabilities, kept.subjects)
-                rows.append(Result(name, scaling, int(np.count_nonzero(~usable)), scores))
-        if not rows:
-            raise DataError("no window of the held-out subjects can be used; hold other subjects out")
-        results = Results(self.protocol, self.labels, tuple(rows))
-        text = msgspec.json.format(msgspec.json.encode(results), indent=2).decode()
-        write_text_atomically(self.folder / "results.json", text + "\n")
-        return results
+    def answers(self) -> list[Answers]:
+        """What every finished method said. Raises CheckpointError for a damaged file or one of another run."""
+        return [
+            each
+            for task in self.tasks()
+            if self.finished(task)
+            for each in load_answers(self.fold(task.fold).answers_path(task.method), self.fingerprint)
+        ]
 
-    def part(self, subjects: tuple[str, ...]) -> WindowTable:
-        """The windows of these subjects."""
-        return self.table.select(np.isin(self.table.subjects, subjects))
-
-    def training_facts(self) -> TrainingFacts:
-        """Where the weights come from, for a bundle."""
-        split = self.split
-        return TrainingFacts(
-            dataset=self.config.dataset,
-            task=" / ".join(self.labels),
-            protocol=self.protocol,
-            train_subjects=len(split.train),
-            held_out_subjects=len(split.held_out),
-            train_windows=len(self._training_windows[1]),
-            config=self.config.train.name,
-            seed=self.config.seed,
-            synthetic=self.synthetic,
-            held_out=split.held_out,
-        )
+    def curves(self) -> dict[str, dict[str, list[EpochMetrics]]]:
+        """The epochs that were trained so far, by fold and stage."""
+        return {
+            fold.name: {path.parent.name: read_curve(path) for path in sorted(fold.folder.glob("stages/*/epochs.csv"))}
+            for fold in self.folds
+        }
 
     def modality_specs(self) -> tuple[ModalitySpec, ...]:
         """Units and rates of the signals that a sensor must give.
@@ -210,23 +222,11 @@ class Run:
             for m in self.config.modalities
         )
 
-    def _stages(self) -> StagedProtocol:
-        return StagedProtocol(self.folder, self.spec, self.config.train, self.config.seed)
 
-
-def training_windows(table: WindowTable, split: Split, scaling: Scaling) -> TrainingWindows:
-    """All that training sees of a table: usable windows of training subjects, scaled, and their labels.
-
-    Raises DataError where a class is missing among them.
-    """
-    part = table.select(np.isin(table.subjects, split.train))
-    x, usable = part.scaled(scaling)
-    labels = part.labels[usable]
-    for index, name in enumerate(table.label_names):
-        if not np.any(labels == index):
-            other = " or use --scaling subject" if scaling == "causal" else ""
-            raise DataError(f"no usable window of the training subjects has the class {name!r}; hold others out{other}")
-    return x[usable], labels
+def write_config(folder: Path, config: RunConfig) -> None:
+    """Write config.json."""
+    text = msgspec.json.format(msgspec.json.encode(config), indent=2).decode()
+    write_text_atomically(folder / "config.json", text + "\n")
 
 
 def open_run(folder: Path | str) -> Run:
@@ -236,10 +236,10 @@ def open_run(folder: Path | str) -> Run:
         raise CheckpointError(
             f"{folder} is no run folder (no config.json); start one with: edgepain train --out {folder}"
         )
-    return Run(folder, _read(folder / "config.json", RunConfig))
+    return Run(folder, _decode(folder / "config.json", RunConfig))
 
 
-def _read(path: Path, kind: type[Struct]) -> Struct:
+def _decode(path: Path, kind: Any) -> Any:
     try:
         return msgspec.json.decode(path.read_bytes(), type=kind)
     except (OSError, msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:

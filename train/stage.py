@@ -11,7 +11,7 @@ import hashlib
 import io
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -34,12 +34,16 @@ Model = TypeVar("Model", bound=nn.Module)
 
 @dataclass(frozen=True)
 class EpochMetrics:
-    """What one epoch did, on the training windows as they were seen (dropout on)."""
+    """What one epoch did, on the training windows as they were seen (dropout on).
+
+    judged: accuracy on other windows, where the protocol chooses the epoch by it.
+    """
 
     epoch: int
     learning_rate: float
     loss: float
     accuracy: float
+    judged: float | None = None
 
 
 class Headed(nn.Module):
@@ -83,11 +87,13 @@ def train_stage(
     labels: Tensor,
     folder: Path,
     on_epoch: Callable[[EpochMetrics], None],
+    judge: Callable[[Model], float] | None = None,
 ) -> Model:
     """Train `build()` on inputs (each [N, …]) and labels [N]; returns it in evaluation mode.
 
     Starts from the checkpoint in `folder` if there is one. `build` is called after seeding. `on_epoch` is told
-    of an epoch once it is on disk.
+    of an epoch once it is on disk. With `judge`, which gives the accuracy of a model in evaluation mode, the first
+    of the best epochs is returned instead of the last.
 
     Raises CheckpointError where the checkpoint is damaged, belongs to another configuration or was begun in
     another precision, ConfigError where the loss is no longer a number or the processor lacks the precision.
@@ -97,11 +103,17 @@ def train_stage(
     torch.manual_seed(stage.epoch_seed(-1))
     model = build()
     optimizer = torch.optim.Adam(model.parameters(), lr=stage.config.learning_rate, fused=arithmetic == "bf16")
-    history = _load(folder / CHECKPOINT, stage, model, optimizer)
+    history, best = _load(folder / CHECKPOINT, stage, model, optimizer)
     for epoch in range(len(history), stage.config.epochs):
-        history.append(_train_epoch(stage, epoch, arithmetic, model, optimizer, inputs, labels))
-        _save(folder, stage, arithmetic, model, optimizer, history)
+        metrics = _train_epoch(stage, epoch, arithmetic, model, optimizer, inputs, labels)
+        if judge:
+            metrics = replace(metrics, judged=judge(model.eval()))
+            if _is_best(metrics, history):
+                best = {name: value.clone() for name, value in model.state_dict().items()}
+        history.append(metrics)
+        _save(folder, stage, arithmetic, model, optimizer, history, best)
         on_epoch(history[-1])
+    model.load_state_dict(best or model.state_dict())
     return model.eval()
 
 
@@ -133,13 +145,29 @@ def epochs_done(stage: Stage, folder: Path) -> int:
 def load_finished(stage: Stage, build: Callable[[], Model], folder: Path) -> Model:
     """The trained model of a finished stage, in evaluation mode."""
     model = build()
-    history = _load(folder / CHECKPOINT, stage, model, None)
+    history, best = _load(folder / CHECKPOINT, stage, model, None)
     if len(history) < stage.config.epochs:
         raise CheckpointError(
             f"stage {stage.name} in {folder} has {len(history)} of {stage.config.epochs} epochs; "
-            f"finish it with: edgepain train --resume {folder.parent.parent}"
+            f"finish it with: edgepain train --resume {folder.parents[3]}"
         )
+    model.load_state_dict(best or model.state_dict())
     return model.eval()
+
+
+def read_curve(path: Path) -> list[EpochMetrics]:
+    """The epochs in a stage's `epochs.csv`. Raises CheckpointError where it is damaged."""
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            rows = [{name: value or None for name, value in row.items()} for row in csv.DictReader(file)]
+        return msgspec.convert(rows, list[EpochMetrics], strict=False)
+    except (OSError, UnicodeDecodeError, csv.Error, msgspec.ValidationError) as error:
+        raise CheckpointError(f"{path} is damaged ({error}); delete it and go on with --resume") from error
+
+
+def _is_best(metrics: EpochMetrics, history: Sequence[EpochMetrics]) -> bool:
+    assert metrics.judged is not None
+    return all(earlier.judged is not None and metrics.judged > earlier.judged for earlier in history)
 
 
 def _train_epoch(
@@ -178,8 +206,10 @@ def _save(
     model: nn.Module,
     optimizer: torch.optim.Optimizer,
     history: list[EpochMetrics],
+    best: dict[str, Tensor],
 ) -> None:
     tensors = {f"model.{name}": value for name, value in model.state_dict().items()}
+    tensors |= {f"best.{name}": value for name, value in best.items()}
     for index, state in optimizer.state_dict()["state"].items():
         tensors |= {f"adam.{index}.{name}": value for name, value in state.items()}
     metadata = {
@@ -225,9 +255,12 @@ def _read_header(path: Path, stage: Stage) -> _Header:
     return header
 
 
-def _load(path: Path, stage: Stage, model: nn.Module, optimizer: torch.optim.Optimizer | None) -> list[EpochMetrics]:
+def _load(
+    path: Path, stage: Stage, model: nn.Module, optimizer: torch.optim.Optimizer | None
+) -> tuple[list[EpochMetrics], dict[str, Tensor]]:
+    """Fill model and optimiser; the epochs so far, and the weights of the best one where epochs are judged."""
     if not path.is_file():
-        return []
+        return [], {}
     history = _read_header(path, stage).history
     tensors = safetensors.torch.load_file(path)
     try:
@@ -243,4 +276,4 @@ def _load(path: Path, stage: Stage, model: nn.Module, optimizer: torch.optim.Opt
             optimizer.load_state_dict({**optimizer.state_dict(), "state": states})
     except (RuntimeError, ValueError, KeyError) as error:
         raise CheckpointError(f"{path} does not fit this network; start a new run folder with --out") from error
-    return history
+    return history, {name.removeprefix("best."): t for name, t in tensors.items() if name.startswith("best.")}

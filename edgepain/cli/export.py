@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     default=("fp32", "int8"),
     help="Graph to make; may be given twice. Default: both.",
 )
+@click.option("--fold", default="", help="Of a run with several; see the folder RUN/folds.")
 @click.option("--name", default="", help="Name of the bundle. Default: that of the directory.")
 @click.option("--compact", is_flag=True, help="Store the weights once, as INT8, for both precisions.")
 @click.option("--demonstration", is_flag=True, help="Mark the bundle as one that is only for show.")
@@ -65,6 +66,7 @@ def command(
     out: Path,
     target: str,
     precisions: tuple[Precision, ...],
+    fold: str,
     name: str,
     compact: bool,
     demonstration: bool,
@@ -93,7 +95,7 @@ def command(
     console = Console()
     with console.status("opening the run") as status:
         bundle = export_run(
-            open_run(run),
+            open_run(run).fold(fold),
             out,
             precisions=tuple(dict.fromkeys(precisions)),
             limits=Limits(

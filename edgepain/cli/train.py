@@ -1,7 +1,9 @@
-"""`edgepain train`: the staged protocol on a dataset, into a run folder."""
+"""`edgepain train`: the staged protocol and its peers on a dataset, into a run folder."""
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,8 +13,13 @@ from click.core import ParameterSource
 from edgepain.cli.extras import require
 
 if TYPE_CHECKING:
+    from edgepain.cli.progress import RunProgress
     from edgepain.train.create import Plan
-    from edgepain.train.run import Results, Run
+    from edgepain.train.run import Run
+    from edgepain.train.workers import Engine
+
+# Options that say how a run is worked on; all others say what it is, and are fixed when it begins.
+HOW = {"resume", "peer", "workers", "engine", "address", "keep_features", "redo"}
 
 
 @click.command(name="train")
@@ -23,74 +30,120 @@ if TYPE_CHECKING:
     "--resume", type=click.Path(path_type=Path), help="Go on with this run folder; no other option is needed."
 )
 @click.option("--config", "config_name", default="paper", show_default=True, help="paper, quick, demo, or a TOML file.")
-@click.option("--modalities", default="", help="Two of them, e.g. eda,ecg. Default: EDA and the cardiac signal.")
-@click.option("--fusion", type=click.Choice(["pooled", "sequence"]), help="Instead of the configuration's.")
-@click.option("--scaling", type=click.Choice(["subject", "causal"]), help="Instead of the configuration's.")
+@click.option(
+    "--protocol",
+    default="holdout",
+    show_default=True,
+    help="holdout, loso (leave one subject out), or K-fold by subject, e.g. 10-fold.",
+)
 @click.option(
     "--holdout",
     default="20%",
     show_default=True,
-    help="A share (20%), a number, an official list, or subject ids (a lone numeric id: 7,).",
+    help="Who is held out: a share (20%), a number, an official list, or subject ids (a lone numeric id: 7,).",
+)
+@click.option(
+    "--choose-epoch-on-test-fold",
+    "test_fold",
+    is_flag=True,
+    help="Keep the epoch that is best on held-out people. Too good by design; every table says so.",
 )
 @click.option(
     "--seed",
+    "seeds",
     type=click.IntRange(0, 2**32 - 1),
-    default=0,
-    show_default=True,
-    help="Of the drawn hold-out and of every stage.",
+    multiple=True,
+    default=(0,),
+    help="Of drawn folds and of every training; repeatable. Default: 0.",
 )
+@click.option("--peer", "peers", multiple=True, help="Another method on the same folds (docs/peers.md); repeatable.")
+@click.option("--peers-only", is_flag=True, help="Only peers, not the network.")
+@click.option("--modalities", default="", help="Two of them, e.g. eda,ecg. Default: EDA and the cardiac signal.")
+@click.option("--fusion", type=click.Choice(["pooled", "sequence"]), help="Instead of the configuration's.")
+@click.option("--scaling", type=click.Choice(["subject", "causal"]), help="Instead of the configuration's.")
+@click.option("--limit-iqr", type=click.FloatRange(0, min_open=True), help="Scaled values end at ± so many IQRs.")
+@click.option("--window", "window_s", type=click.FloatRange(1, 60), help="Seconds of a window, e.g. 3 to 10.")
+@click.option("--steps", type=click.IntRange(16, 10_000), help="Points of a window. Default: the configuration's.")
+@click.option("--modality-dropout", type=click.FloatRange(0, 0.9), help="Chance that the fusion misses a modality.")
+@click.option(
+    "--calibration-share",
+    type=click.FloatRange(0, 0.5),
+    help="Share of the training subjects kept for the temperature of the probabilities.",
+)
+@click.option("--precision", type=click.Choice(["auto", "fp32", "bf16"]), help="Of the arithmetic in training.")
 @click.option("--option", "options", multiple=True, metavar="NAME=VALUE", help="Of the dataset reader; repeatable.")
-@click.option("--threads", type=click.IntRange(1), help="Processor threads; --resume keeps the run's.")
+@click.option("--workers", type=click.IntRange(1), default=1, show_default=True, help="Folds at once on this machine.")
+@click.option(
+    "--engine", type=click.Choice(["local", "ray"]), default="local", show_default=True, help="Where folds are trained."
+)
+@click.option("--address", help="Of a Ray cluster, with --engine ray. Default: one on this machine.")
+@click.option("--threads", type=click.IntRange(1), help="Processor threads of each worker; --resume keeps the run's.")
+@click.option(
+    "--redo", multiple=True, metavar="STAGE", help="With --resume: train this stage again, and what needs it."
+)
 @click.option("--keep-features", is_flag=True, help="Keep the frozen features that stages hand on.")
 @click.pass_context
-def command(
-    context: click.Context, /, resume: Path | None, threads: int | None, keep_features: bool, **asked: Any
-) -> None:
-    """Train FCN, ALSTM and Transformer block for each modality, then CrossMod, on a subject-wise hold-out.
+def command(context: click.Context, /, **asked: Any) -> None:
+    """Train FCN, ALSTM and Transformer block for each modality, then CrossMod; judge them on people held out.
 
-    A stopped run loses at most one epoch: go on with --resume and get the same result.
+    A stopped run loses at most one epoch of each worker: go on with --resume and get the same result. With --resume,
+    --peer adds methods to a run.
 
     \b
     Examples:
-      edgepain train --dataset biovid --root BioVid --out runs/biovid --holdout validation
-      edgepain train --dataset e4 --root sessions --config quick --out runs/stress --holdout 7 \\
+      edgepain train --dataset biovid --root BioVid --out runs/loso --protocol loso --peer random-forest
+      edgepain train --dataset e4 --root sessions --config quick --out runs/stress --protocol 10-fold --workers 2 \\
           --option positive=interview --option negative=relax1,relax2
-      edgepain train --resume runs/biovid
+      edgepain train --resume runs/loso --workers 4
+      edgepain train --resume runs/loso --redo transformer.eda
     """
-    require("train", "torch", "safetensors", "sklearn")
+    require("train", "torch", "safetensors", "sklearn", "scipy")
+    resume = asked["resume"]
     if resume:
-        _refuse(context, [*asked, "threads"])
+        _refuse(context, [name for name in asked if name not in HOW and name != "peers"])
+    elif asked["redo"]:
+        raise click.UsageError("--redo needs --resume RUN")
 
-    import torch
-
-    from edgepain.cli.progress import TrainingProgress
+    from edgepain.train.files import only_one_process
+    from edgepain.train.redo import forget_stages
+    from edgepain.train.results import write_results
     from edgepain.train.run import open_run
-    from edgepain.train.staged import stage_configs
 
-    if threads:
-        torch.set_num_threads(threads)
     run = open_run(resume) if resume else _start(**asked)
-    # Sums, and so the weights, depend on the number of threads.
-    torch.set_num_threads(run.threads)
-    split = run.split
-    click.echo(
-        f"{run.config.dataset}: {' / '.join(run.labels)} from {' + '.join(run.config.modalities)}; "
-        f"{len(split.train)} subjects train, {len(split.held_out)} held out ({', '.join(split.held_out)}); "
-        f"configuration {run.config.train.name}, fusion {run.spec.fusion}, {run.scaling} scaling"
-    )
-    try:
-        stages = stage_configs(run.config.modalities, run.config.train)
-        with TrainingProgress({name: stage.epochs for name, stage in stages.items()}, run.spec.fusion) as progress:
-            results = run.evaluate(run.train(progress, keep_features))
-    except KeyboardInterrupt:
-        click.echo(f"\nstopped; go on with: edgepain train --resume {run.folder}", err=True)
-        raise click.Abort from None
-    _show(run, results)
-    name = run.folder.resolve().name
-    click.echo(f"\nrun folder: {run.folder}\nnext: edgepain export {run.folder} --out bundles/{name}")
+    with only_one_process(run.folder):
+        if resume and asked["peers"]:
+            run = run.with_peers(asked["peers"])
+        if asked["redo"]:
+            forget_stages(run, asked["redo"])
+        _describe(run)
+        try:
+            errors = _work(run, **asked)
+        except KeyboardInterrupt:
+            click.echo(f"\nstopped; go on with: edgepain train --resume {run.folder}", err=True)
+            raise click.Abort from None
+        results = write_results(run)
+    if results.rows:
+        from edgepain.cli.train_table import show
+
+        show(run, results)
+        click.echo(f"\nrun folder: {run.folder}")
+    for error in errors:
+        click.echo(f"error: {error}", err=True)
+    if errors and len(run.tasks()) > 1:
+        click.echo(
+            f"{len(errors)} of {len(run.tasks())} tasks failed, the others are kept; when the cause is gone, go on "
+            f"with: edgepain train --resume {run.folder}",
+            err=True,
+        )
+    if errors:
+        sys.exit(3)
+    if run.config.network and len(run.folds) == 1:
+        click.echo(f"next: edgepain export {run.folder} --out bundles/{run.folder.resolve().name}")
+    else:
+        click.echo(f"next: edgepain report {run.folder}")
 
 
-def _refuse(context: click.Context, names: list[str]) -> None:
+def _refuse(context: click.Context, names: Sequence[str]) -> None:
     for name in names:
         if context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
             option = next(p for p in context.command.params if p.name == name).opts[0]
@@ -117,70 +170,98 @@ def _start(**asked: Any) -> Run:
 
 
 def _plan(**asked: Any) -> Plan:
-    import msgspec
+    import os
 
-    from edgepain.errors import ConfigError
-    from edgepain.signal import Modality
-    from edgepain.train.config import load_config
     from edgepain.train.create import Plan
     from edgepain.train.datasets.base import parse_options
 
     missing = [f"--{name}" for name in ("dataset", "root", "out") if asked[name] is None]
     if missing:
         raise click.UsageError(f"{' and '.join(missing)} must be given (or --resume RUN)")
-    config = load_config(asked["config_name"])
-    changes = {name: asked[name] for name in ("fusion", "scaling") if asked[name]}
-    names = [name.strip() for name in asked["modalities"].split(",") if name.strip()]
-    try:
-        modalities = tuple(Modality(name) for name in names)
-    except ValueError as error:
-        raise ConfigError(f"--modalities: {error}; there are {', '.join(Modality)}") from error
-    if modalities and (len(modalities) != 2 or len(set(modalities)) != 2):
-        raise ConfigError("--modalities takes two different ones, e.g. eda,ecg")
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return Plan(
         dataset=asked["dataset"],
         root=asked["root"],
         options=parse_options(asked["dataset"], asked["options"]),
-        modalities=modalities,
+        modalities=_modalities(asked["modalities"]),
         holdout=asked["holdout"],
-        seed=asked["seed"],
-        train=msgspec.structs.replace(config, **changes),
+        seeds=tuple(dict.fromkeys(asked["seeds"])),
+        train=_configuration(**asked),
+        protocol=asked["protocol"],
+        epoch_choice="test-fold" if asked["test_fold"] else "last",
+        peers=tuple(dict.fromkeys(asked["peers"])),
+        network=not asked["peers_only"],
+        threads=asked["threads"] or max(1, cores // asked["workers"]),
     )
 
 
-def _show(run: Run, results: Results) -> None:
-    from rich import box
-    from rich.table import Table
+def _configuration(**asked: Any) -> Any:
+    import msgspec
 
-    from edgepain.bundle import SCALINGS
-    from edgepain.cli.progress import console
-    from edgepain.cli.scores import describe_missing, percent
+    from edgepain.errors import ConfigError
+    from edgepain.train.config import TrainConfig, load_config
 
-    title = "held-out subjects, %" + (" (simulated people: synthetic data)" if run.synthetic else "")
-    table = Table(
-        title=title,
-        caption=results.protocol,
-        caption_justify="left",
-        box=box.SIMPLE_HEAD,
-        padding=0,
-        collapse_padding=True,
+    config = load_config(asked["config_name"])
+    names = ("fusion", "scaling", "limit_iqr", "modality_dropout", "calibration_share", "precision")
+    changes = {name: asked[name] for name in names if asked[name] is not None}
+    window = {"seconds": asked["window_s"], "steps": asked["steps"]}
+    document = msgspec.to_builtins(msgspec.structs.replace(config, **changes))
+    document["window"] |= {name: value for name, value in window.items() if value is not None}
+    try:
+        return msgspec.convert(document, TrainConfig)
+    except msgspec.ValidationError as error:
+        raise ConfigError(f"configuration {config.name} with the options given: {error}") from error
+
+
+def _modalities(text: str) -> tuple[Any, ...]:
+    from edgepain.errors import ConfigError
+    from edgepain.signal import Modality
+
+    try:
+        modalities = tuple(Modality(name.strip()) for name in text.split(",") if name.strip())
+    except ValueError as error:
+        raise ConfigError(f"--modalities: {error}; there are {', '.join(Modality)}") from error
+    if modalities and (len(modalities) != 2 or len(set(modalities)) != 2):
+        raise ConfigError("--modalities takes two different ones, e.g. eda,ecg")
+    return modalities
+
+
+def _describe(run: Run) -> None:
+    config = run.config
+    methods = ", ".join(run.methods)
+    click.echo(
+        f"{config.dataset}: {' / '.join(run.labels)} from {' + '.join(config.modalities)}; {run.protocol}; "
+        f"configuration {config.train.name}, fusion {run.spec.fusion}, {run.scaling} scaling, windows of "
+        f"{run.window.seconds:g} s; methods: {methods}"
     )
-    for name in ("stage", "scaling"):
-        table.add_column(name, no_wrap=True)
-    for name in ("acc.", "bal.", "sens.", "spec.", "F1", "AUC"):
-        table.add_column(name, justify="right", no_wrap=True)
-    for row in results.rows:
-        s = row.scores
-        shares = (s.accuracy, s.balanced_accuracy, s.sensitivity, s.specificity, s.f1, s.auc)
-        table.add_row(row.stage, row.scaling, *map(percent, shares))
-    console.print(table)
-    of_scaling = {row.scaling: row for row in results.rows}
-    for scaling in SCALINGS:
-        if scaling in of_scaling:
-            scores, left_out = of_scaling[scaling].scores, of_scaling[scaling].left_out
-            missing = scores.missing_classes and f"; {describe_missing(scores.missing_classes, results.labels)}"
-            click.echo(
-                f"{scaling} scaling: {scores.windows} windows, {left_out} left out (quality or history){missing or ''}"
-            )
-        else:
-            click.echo(f"{scaling} scaling: no window of the held-out subjects can be used (quality or history)")
+    if len(run.folds) == 1:
+        click.echo(f"held out: {', '.join(run.folds[0].split.held_out)}")
+
+
+def _engine(progress: RunProgress, **asked: Any) -> Engine:
+    from edgepain.train.workers import InThisProcess, LocalProcesses
+
+    if asked["engine"] == "ray":
+        require("cluster", "ray")
+        from edgepain.train.ray_engine import RayCluster
+
+        return RayCluster(asked["address"], keep_features=asked["keep_features"])
+    if asked["address"]:
+        raise click.UsageError("--address is for --engine ray")
+    if asked["workers"] > 1:
+        return LocalProcesses(asked["workers"], asked["keep_features"])
+    return InThisProcess(progress.of, asked["keep_features"])
+
+
+def _work(run: Run, **asked: Any) -> list[str]:
+    """Do what is not done yet; what failed, and why."""
+    from edgepain.cli.progress import RunProgress
+
+    todo = [task for task in run.tasks() if not run.finished(task)]
+    errors = []
+    with RunProgress(run, todo) as progress:
+        for outcome in _engine(progress, **asked).run(run, todo, progress.tick):
+            progress.ended(outcome)
+            if outcome.error:
+                errors.append(outcome.error if len(run.tasks()) == 1 else f"{outcome.task}: {outcome.error}")
+    return errors

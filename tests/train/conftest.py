@@ -17,8 +17,10 @@ from edgepain.cli.main import main
 from edgepain.train.config import TrainConfig, load_config
 from edgepain.train.create import Plan, create_run
 from edgepain.train.datasets.synth import write_biovid, write_e4
+from edgepain.train.results import write_results
 from edgepain.train.run import Run
 from edgepain.train.stage import EpochMetrics
+from edgepain.train.work import carry_out
 
 TINY = """\
 name = "tiny"
@@ -67,7 +69,7 @@ def checkpoints() -> Callable[[Path], dict[str, Any]]:
     """Table, metadata and bytes of all tensors of every stage in a run folder, by stage."""
 
     def read(run_folder: Path) -> dict[str, Any]:
-        return {folder.name: _stage(folder) for folder in sorted(run_folder.glob("stages/*"))}
+        return {folder.name: _stage(folder) for folder in sorted(run_folder.glob("folds/*/stages/*"))}
 
     return read
 
@@ -109,7 +111,7 @@ def biovid_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def e4_plan(e4_root: Path, tiny: TrainConfig) -> Plan:
-    return Plan("e4", e4_root, {}, (), "S02,S05", 0, tiny)
+    return Plan("e4", e4_root, {}, (), "S02,S05", (0,), tiny)
 
 
 @pytest.fixture(scope="session")
@@ -117,15 +119,27 @@ def trained_run(tmp_path_factory: pytest.TempPathFactory, e4_plan: Plan) -> Run:
     """A finished run on `e4_root` with its results and features, to be read only."""
     run, problems = create_run(tmp_path_factory.mktemp("runs") / "trained", e4_plan)
     assert not problems
-    run.evaluate(run.train(Log(), keep_features=True))
+    return finish(run, keep_features=True)
+
+
+def finish(run: Run, keep_features: bool = False) -> Run:
+    """Carry every task of a run out in this process."""
+    for task in run.tasks():
+        carry_out(run, task, Log(), keep_features)
+    write_results(run)
     return run
+
+
+@pytest.fixture(scope="session")
+def finished() -> Callable[..., Run]:
+    return finish
 
 
 @pytest.fixture(scope="session")
 def three_class_plan(biovid_root: Path, tiny: TrainConfig) -> Plan:
     one_epoch = {name: msgspec.structs.replace(getattr(tiny, name), epochs=1, milestones=()) for name in EPOCHS}
     config = msgspec.structs.replace(tiny, scaling="subject", fusion="sequence", **one_epoch)
-    return Plan("biovid", biovid_root, {"levels": ["BL1", "PA2", "PA4"]}, (), "validation", 0, config)
+    return Plan("biovid", biovid_root, {"levels": ["BL1", "PA2", "PA4"]}, (), "validation", (0,), config)
 
 
 @dataclass(frozen=True)

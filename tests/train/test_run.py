@@ -23,7 +23,8 @@ from edgepain.train.config import TrainConfig
 from edgepain.train.create import Plan, create_run
 from edgepain.train.files import only_one_process
 from edgepain.train.metrics import score
-from edgepain.train.run import Results, Run, open_run
+from edgepain.train.results import Results, write_results
+from edgepain.train.run import Run, open_run
 from edgepain.train.table_file import load_table, save_table
 
 HELD_OUT = ("S02", "S05")
@@ -33,11 +34,6 @@ HELD_OUT = ("S02", "S05")
 def run_copy(trained_run: Run, tmp_path: Path) -> Path:
     """A copy of the finished run that a test may damage."""
     return shutil.copytree(trained_run.folder, tmp_path / "copy")
-
-
-def train(run: Run, log: type[Any]) -> Run:
-    run.evaluate(run.train(log(), keep_features=True))
-    return run
 
 
 def edit(path: Path, old: str, new: str) -> None:
@@ -55,13 +51,18 @@ def test_a_run_is_laid_out_as_documented(trained_run: Run) -> None:
         "config.json",
         "environment.json",
         "windows.npz",
-        "stages",
-        "features",
+        "folds",
         "results.json",
     }
+    (fold,) = trained_run.folds
+    assert {path.name for path in fold.folder.iterdir() if not path.name.startswith(".")} == {
+        "stages",
+        "features",
+        "answers",
+    }
     assert not list(folder.rglob("*.partial"))
-    assert trained_run.split.held_out == HELD_OUT
-    assert trained_run.split.train == ("S01", "S03", "S04")
+    assert trained_run.fold().split.held_out == HELD_OUT
+    assert trained_run.fold().split.train == ("S01", "S03", "S04")
     reopened = open_run(folder)
     assert reopened.config == trained_run.config
     assert reopened.spec == trained_run.spec
@@ -70,43 +71,62 @@ def test_a_run_is_laid_out_as_documented(trained_run: Run) -> None:
 
 def test_every_stage_is_scored_under_both_scalings(trained_run: Run) -> None:
     results = msgspec.json.decode((trained_run.folder / "results.json").read_bytes(), type=Results)
-    stages = trained_run.trained()
-    assert [(row.scaling, row.stage) for row in results.rows] == [
-        (scaling, name) for scaling in ("subject", "causal") for name in [*stages.blocks, "crossmod"]
+    stages = trained_run.fold().trained()
+    found = [(row.scaling, row.model, row.missing) for row in results.rows]
+    assert found == [
+        (scaling, *row)
+        for scaling in ("subject", "causal")
+        for row in [*((name, "") for name in [*stages.blocks, "crossmod"]), ("crossmod", "eda"), ("crossmod", "bvp")]
     ]
-    table = trained_run.part(HELD_OUT)
+    table = trained_run.fold().part(HELD_OUT)
     assert set(table.subjects) == set(HELD_OUT)
     for row in results.rows:
         x, usable = table.scaled(row.scaling)
-        probabilities = stages.predict(x[usable])[row.stage]
-        assert row.scores == score(table.labels[usable], probabilities, table.subjects[usable])
+        if row.missing:
+            x[:, trained_run.config.modalities.index(Modality(row.missing))] = 0
+        probabilities = stages.predict(x[usable])[row.model]
+        assert (
+            row.pooled
+            == row.folds["seed0-fold00"]
+            == score(table.labels[usable], probabilities, table.subjects[usable])
+        )
         assert row.left_out == np.count_nonzero(~usable)
 
 
-def test_windows_that_a_scaling_cannot_use_are_counted(trained_run: Run) -> None:
+def test_windows_that_a_scaling_cannot_use_are_counted(
+    trained_run: Run, tmp_path: Path, finished: Callable[..., Run]
+) -> None:
     table = trained_run.table
-    stages = trained_run.trained()
     held_out = np.flatnonzero(np.isin(table.subjects, HELD_OUT))
     history, quality = table.history_seconds.copy(), table.quality_ok.copy()
     history[held_out[:3]] = 5.0  # Less than the 10 s of the configuration.
     quality[held_out[-1]] = False
-    run = Run(trained_run.folder.parent, trained_run.config)
-    run.__dict__["_stored"] = (replace(table, history_seconds=history, quality_ok=quality), True)
-    left_out = {row.scaling: (row.left_out, row.scores.windows) for row in run.evaluate(stages).rows}
-    assert left_out == {"subject": (1, held_out.size - 1), "causal": (4, held_out.size - 4)}
-    run.__dict__["_stored"] = (replace(table, history_seconds=np.zeros_like(history)), True)
-    assert {row.scaling for row in run.evaluate(stages).rows} == {"subject"}
-    run.__dict__["_stored"] = (replace(table, quality_ok=np.zeros_like(quality)), True)
-    with pytest.raises(DataError, match="no window of the held-out subjects can be used"):
-        run.evaluate(stages)
+
+    def judged(**changes: Any) -> dict[str, tuple[int, int]]:
+        run = Run(
+            shutil.copytree(trained_run.folder, tmp_path / str(len(list(tmp_path.iterdir())))), trained_run.config
+        )
+        run.__dict__["_stored"] = (replace(table, **changes), True)
+        run.fold().answers_path("crossmod").unlink()
+        return {row.scaling: (row.left_out, row.pooled.windows) for row in write_results(finished(run)).rows}
+
+    assert judged(history_seconds=history, quality_ok=quality) == {
+        "subject": (1, held_out.size - 1),
+        "causal": (4, held_out.size - 4),
+    }
+    history[held_out] = 0
+    assert set(judged(history_seconds=history)) == {"subject"}
+    quality[held_out] = False
+    with pytest.raises(DataError, match=r"fold seed0-fold00: no window of S02, S05 can be used; hold other subjects"):
+        judged(quality_ok=quality)
 
 
 def test_facts_for_a_bundle(trained_run: Run) -> None:
-    facts = trained_run.training_facts()
+    facts = trained_run.fold().training_facts()
     assert (facts.dataset, facts.task, facts.config, facts.seed) == ("e4", "label 0 / label 1", "tiny", 0)
     assert (facts.train_subjects, facts.held_out_subjects, facts.synthetic) == (3, 2, True)
     assert facts.held_out == HELD_OUT
-    _, usable = trained_run.part(trained_run.split.train).scaled("causal")
+    _, usable = trained_run.fold().part(trained_run.fold().split.train).scaled("causal")
     assert facts.train_windows == np.count_nonzero(usable) > 0
     assert facts.protocol == (
         "hold-out by subject (S02,S05): 3 subjects train, 2 held out; last epoch, nothing chosen on held-out subjects"
@@ -118,26 +138,30 @@ def test_facts_for_a_bundle(trained_run: Run) -> None:
 
 
 def test_a_run_becomes_a_bundle(trained_run: Run, tmp_path: Path) -> None:
-    bundle = export_run(trained_run, tmp_path / "bundle", precisions=("fp32",))
+    bundle = export_run(trained_run.fold(), tmp_path / "bundle", precisions=("fp32",))
     manifest = bundle.manifest
-    assert manifest.training == trained_run.training_facts()
+    assert manifest.training == trained_run.fold().training_facts()
     results = msgspec.json.decode((trained_run.folder / "results.json").read_bytes(), type=Results)
     for row in results.rows:
-        if row.stage == "crossmod":
+        if row.model == "crossmod" and not row.missing:
             measured = {a.precision: a for a in manifest.accuracy if a.scaling == row.scaling}
-            assert measured["torch"].accuracy == measured["fp32"].accuracy == pytest.approx(row.scores.accuracy)
-            assert measured["torch"].windows == row.scores.windows
+            assert measured["torch"].accuracy == measured["fp32"].accuracy == pytest.approx(row.pooled.accuracy)
+            assert measured["torch"].windows == row.pooled.windows
 
 
-def test_three_classes_and_an_official_list(three_class_plan: Plan, tmp_path: Path, log: type[Any]) -> None:
+def test_three_classes_and_an_official_list(
+    three_class_plan: Plan, tmp_path: Path, finished: Callable[..., Run]
+) -> None:
     run, problems = create_run(tmp_path / "run", three_class_plan)
     assert not problems
     assert run.labels == ("BL1", "PA2", "PA4")
     assert run.config.modalities == (Modality.EDA, Modality.ECG)
-    results = run.evaluate(run.train(log()))
+    results = write_results(finished(run))
     assert not (run.folder / "features").exists()
-    assert {row.scores.windows for row in results.rows if row.scaling == "subject"} == {9 * len(run.split.held_out)}
-    assert run.network()(torch_windows(run)).shape == (len(run.table), 3)
+    assert {row.pooled.windows for row in results.rows if row.scaling == "subject"} == {
+        9 * len(run.fold().split.held_out)
+    }
+    assert run.fold().network()(torch_windows(run)).shape == (len(run.table), 3)
 
 
 def torch_windows(run: Run) -> Any:
@@ -170,7 +194,7 @@ def change_subject(root: Path, subject: str) -> None:
 def test_held_out_labels_and_signals_change_no_checkpoint(
     e4_plan: Plan,
     tmp_path: Path,
-    log: type[Any],
+    finished: Callable[..., Run],
     checkpoints: Callable[[Path], dict[str, Any]],
     scaling: str,
     fusion: str,
@@ -180,29 +204,33 @@ def test_held_out_labels_and_signals_change_no_checkpoint(
     for subject in HELD_OUT:
         change_subject(tmp_path / "changed", subject)
     runs = [
-        train(create_run(tmp_path / name, replace(e4_plan, root=root, train=config))[0], log)
+        finished(create_run(tmp_path / name, replace(e4_plan, root=root, train=config))[0], True)
         for name, root in (("original", e4_plan.root), ("other", tmp_path / "changed"))
     ]
     assert checkpoints(runs[0].folder) == checkpoints(runs[1].folder)
-    for part, same in ((runs[0].split.train, True), (HELD_OUT, False)):
-        one, other = (run.part(part) for run in runs)
+    for part, same in ((runs[0].fold().split.train, True), (HELD_OUT, False)):
+        one, other = (run.fold().part(part) for run in runs)
         assert np.array_equal(one.values, other.values) is same
         assert np.array_equal(one.labels, other.labels) is same
     assert (runs[0].folder / "results.json").read_bytes() != (runs[1].folder / "results.json").read_bytes()
 
 
 def test_a_training_subject_does_change_checkpoints(
-    e4_plan: Plan, tmp_path: Path, log: type[Any], trained_run: Run, checkpoints: Callable[[Path], dict[str, Any]]
+    e4_plan: Plan,
+    tmp_path: Path,
+    finished: Callable[..., Run],
+    trained_run: Run,
+    checkpoints: Callable[[Path], dict[str, Any]],
 ) -> None:
     shutil.copytree(e4_plan.root, tmp_path / "changed")
     change_subject(tmp_path / "changed", "S03")
-    run = train(create_run(tmp_path / "run", replace(e4_plan, root=tmp_path / "changed"))[0], log)
+    run = finished(create_run(tmp_path / "run", replace(e4_plan, root=tmp_path / "changed"))[0])
     before, after = checkpoints(trained_run.folder), checkpoints(run.folder)
     assert not [name for name in before if before[name] == after[name]]
 
 
 def test_poison_in_held_out_windows_reaches_nothing(
-    trained_run: Run, tmp_path: Path, log: type[Any], checkpoints: Callable[[Path], dict[str, Any]]
+    trained_run: Run, tmp_path: Path, finished: Callable[..., Run], checkpoints: Callable[[Path], dict[str, Any]]
 ) -> None:
     """One not-a-number anywhere in training would spread to every weight of its stage."""
     table = trained_run.table
@@ -218,14 +246,19 @@ def test_poison_in_held_out_windows_reaches_nothing(
     with (folder / "windows.npz").open("wb") as file:
         save_table(file, poisoned, True)
     run = open_run(folder)
-    run.train(log(), keep_features=True)
+    with pytest.raises(DataError, match=r"fcn\.eda does not answer windows of S02, S05 in numbers"):
+        finished(run, True)
     assert checkpoints(folder) == checkpoints(trained_run.folder)
-    features = sorted((folder / "features").iterdir())
-    assert [path.name for path in features] == sorted(p.name for p in (trained_run.folder / "features").iterdir())
-    for path in features:
+    (names, expected) = (sorted(path.name for path in fold_features(each)) for each in (run, trained_run))
+    assert names == expected
+    for path in fold_features(run):
         array = np.load(path)
-        assert len(array) == run.training_facts().train_windows
+        assert len(array) == run.fold().training_facts().train_windows
         assert np.isfinite(array).all()
+
+
+def fold_features(run: Run) -> list[Path]:
+    return list((run.fold().folder / "features").iterdir())
 
 
 # What cannot be started
@@ -247,7 +280,7 @@ def test_a_plan_that_does_not_fit_the_data(
         create_run(tmp_path / "run", replace(e4_plan, **changes))
     # The same folder can be used when the mistake is put right.
     run, _ = create_run(tmp_path / "run", e4_plan)
-    assert run.split.held_out == HELD_OUT
+    assert run.fold().split.held_out == HELD_OUT
 
 
 def keep_labels(plan: Plan, root: Path, keep: Callable[[str, str], bool]) -> Plan:
@@ -274,7 +307,7 @@ def test_one_subject_cannot_be_trained_on(e4_plan: Plan, tmp_path: Path) -> None
 def test_two_subjects_are_enough(e4_plan: Plan, tmp_path: Path) -> None:
     plan = keep_labels(e4_plan, tmp_path / "data", lambda subject, _: subject in ("S01", "S02"))
     run, problems = create_run(tmp_path / "run", replace(plan, holdout="1"))
-    assert len(run.split.train) == len(run.split.held_out) == 1
+    assert len(run.fold().split.train) == len(run.fold().split.held_out) == 1
     assert len(problems) == 3  # Three session folders without labels.
 
 
@@ -317,7 +350,7 @@ def test_what_a_stopped_start_left_behind_is_replaced(e4_plan: Plan, trained_run
     [
         ('"seed": 0', '"seed": 1', "belongs to another configuration or other data"),
         ('"batch_size": 16', '"batch_size": 8', "belongs to another configuration or other data"),
-        ('"S05"\n  ],\n  "holdout', '"S04"\n  ],\n  "holdout', "belongs to another configuration or other data"),
+        ('"S05"\n      ]', '"S04"\n      ]', "belongs to another configuration or other data"),
         ('"steps": 24', '"steps": 25', "was cut with other settings than config.json"),
         ('"min_history_s": 10', '"min_history_s": 20', "was cut with other settings than config.json"),
         ('"eda",\n    "bvp"', '"bvp",\n    "eda"', "was cut with other settings than config.json"),
@@ -327,16 +360,18 @@ def test_what_a_stopped_start_left_behind_is_replaced(e4_plan: Plan, trained_run
         ("{", "", "damaged or of another version"),
     ],
 )
-def test_an_edited_configuration_is_refused(run_copy: Path, log: type[Any], old: str, new: str, message: str) -> None:
+def test_an_edited_configuration_is_refused(
+    run_copy: Path, finished: Callable[..., Run], old: str, new: str, message: str
+) -> None:
     edit(run_copy / "config.json", old, new)
     with pytest.raises(CheckpointError, match=message):
-        open_run(run_copy).train(log())
+        finished(open_run(run_copy))
 
 
-def test_subjects_that_are_not_in_the_windows(run_copy: Path, log: type[Any]) -> None:
+def test_subjects_that_are_not_in_the_windows(run_copy: Path, finished: Callable[..., Run]) -> None:
     edit(run_copy / "config.json", '"subjects": [\n    "S01",\n', '"subjects": [\n    "S91",\n')
     with pytest.raises(CheckpointError, match="belongs to another configuration"):
-        open_run(run_copy).train(log())
+        finished(open_run(run_copy))
 
 
 @given(st.data())
@@ -355,7 +390,7 @@ def test_damaged_windows_are_refused(trained_run: Run, tmp_path: Path, data: st.
     ("change", "message"),
     [
         (lambda t: {"labels": t.labels + 1}, "a label is none of the classes"),
-        (lambda t: {"labels": t.labels.astype(float)}, "labels float64"),
+        (lambda t: {"labels": t.labels.astype(float)}, "labels are float64"),
         (lambda t: {"values": t.values[:, :1]}, "values has the shape"),
         (lambda t: {"subjects": t.subjects[1:]}, "subjects has the shape"),
         (lambda t: {"history_iqr": t.history_iqr[:, 0]}, "history_iqr has the shape"),
@@ -371,10 +406,13 @@ def test_windows_that_contradict_themselves_are_refused(
         load_table(tmp_path / "windows.npz")
 
 
-def test_two_trainings_of_one_folder_are_refused(run_copy: Path, log: type[Any]) -> None:
-    with only_one_process(run_copy), pytest.raises(CheckpointError, match="is being trained by another process"):
-        open_run(run_copy).train(log())
-    open_run(run_copy).train(log())
+def test_two_trainings_of_one_folder_are_refused(run_copy: Path, finished: Callable[..., Run]) -> None:
+    run = open_run(run_copy)
+    run.fold().answers_path("crossmod").unlink()
+    match = "seed0-fold00 is being trained by another process"
+    with only_one_process(run.fold().folder, "crossmod"), pytest.raises(CheckpointError, match=match):
+        finished(run)
+    finished(run)
 
 
 def test_a_folder_that_is_no_run(tmp_path: Path, e4_root: Path) -> None:
@@ -398,4 +436,4 @@ def test_a_flat_signal_is_reported_and_left_out(e4_plan: Plan, tmp_path: Path, t
     path.write_text("\n".join([start, rate, *["2.0" for _ in lines]]) + "\n")
     run, problems = create_run(tmp_path / "run", replace(e4_plan, root=tmp_path / "data"))
     assert [problem.where for problem in problems] == ["subject S03"]
-    assert run.split.train == ("S01", "S04")
+    assert run.fold().split.train == ("S01", "S04")
