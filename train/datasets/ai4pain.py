@@ -77,7 +77,7 @@ class Ai4Pain(Dataset):
             for split in SPLITS[1:]
             if split in split_of.values()
         }
-        self.placement = Placement(offset_s=3.0, hop_s=5.5, max_per_event=1)
+        self.placement = Placement(offset_s=3.0, max_per_event=1)
 
     @staticmethod
     def recognises(root: Path) -> bool:

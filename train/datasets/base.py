@@ -36,15 +36,16 @@ class Placement:
     """Where windows lie inside a labelled event.
 
     Starts are offset_s, offset_s + hop_s, … after the event's start, as long as a whole window fits, at
-    most max_per_event of them. An event with no room at offset_s gets one window at its start.
+    most max_per_event of them. hop_s: None lays windows end to end. An event with no room at offset_s gets one window at its start.
     """
 
     offset_s: float = 0.0
-    hop_s: float = 5.5
+    hop_s: float | None = None
     max_per_event: int | None = None
 
     def __post_init__(self) -> None:
-        if self.offset_s < 0 or self.hop_s <= 0 or (self.max_per_event is not None and self.max_per_event < 1):
+        hop_s = 1.0 if self.hop_s is None else self.hop_s
+        if self.offset_s < 0 or hop_s <= 0 or (self.max_per_event is not None and self.max_per_event < 1):
             raise ConfigError(f"{self}: offset_s must be ≥ 0, hop_s > 0 and max_per_event ≥ 1")
 
 

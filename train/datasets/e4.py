@@ -66,7 +66,7 @@ class E4Sessions(Dataset):
             raise DataError(f"{self._labels_path}: names no segment of the sessions under {root}")
         self.modalities = tuple(m for m in Modality if any(m in e4_files(self._folders[s]) for s in self._events))
         self.holdouts: Mapping[str, tuple[str, ...]] = {}
-        self.placement = Placement(offset_s=0.0, hop_s=5.5)
+        self.placement = Placement()
 
     @staticmethod
     def recognises(root: Path) -> bool:
