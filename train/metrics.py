@@ -77,11 +77,11 @@ def score(
     precision, recall, f1, _ = metrics.precision_recall_fscore_support(
         labels, predicted, labels=classes, zero_division=0.0
     )
-    (true_negatives, false_positives), _ = metrics.multilabel_confusion_matrix(
-        labels, predicted, labels=classes
-    ).transpose(1, 2, 0)
-    specificity = true_negatives / (true_negatives + false_positives)
-    positive = slice(1, None) if classes.size == 2 else slice(None)
+    if classes.size == 2:
+        positive, specificity = slice(1, None), recall[::-1]
+    else:
+        one_vs_rest = metrics.multilabel_confusion_matrix(labels, predicted, labels=classes)
+        positive, specificity = slice(None), one_vs_rest[:, 0, 0] / one_vs_rest[:, 0].sum(axis=1)
     by_subject = [float(np.mean(predicted[subjects == s] == labels[subjects == s])) for s in np.unique(subjects)]
     return Scores(
         windows=int(labels.size),

@@ -45,13 +45,13 @@ class OtherWork:
 
 @dataclass(frozen=True)
 class PrintedTable:
-    """A table of results. subjects: how many people. p_values: Wilcoxon, of the first model against the second.
+    """A table of results. subjects: how many people, None where it is not said. p_values: Wilcoxon, of the first model against the second.
 
     others_from: the table that `others` is from.
     """
 
     name: str
-    subjects: int
+    subjects: int | None
     rows: Mapping[str, PrintedRow]
     others_from: str
     others: tuple[OtherWork, ...]
@@ -147,7 +147,7 @@ TABLE_6 = PrintedTable(
 
 TABLE_7 = PrintedTable(
     "Table 7",
-    65,
+    None,
     {
         "fcn.bvp": _plain(68.51, 69.47, 70.48),
         "alstm.bvp": _plain(70.52, 71.37, 70.04),

@@ -39,7 +39,8 @@ class Summary:
     """One condition over folds, seeds and windows.
 
     mean, sd (n − 1, over folds) and pooled (all windows of a seed at once, then the mean over seeds) are indexed by
-    METRICS; NaN where there is none. f1_interval: 95 % confidence interval of the mean F1 by Student's t over folds.
+    METRICS; NaN where there is none. f1_interval: 95 % confidence interval of the mean F1 by Student's t over folds,
+    cut at 0 and 1.
     seed_sd: SD of the seeds' means over the same folds. one_class: folds without a window of some class, which count in
     `pooled` only. windows, left_out: of one seed, on average.
     """
@@ -150,7 +151,7 @@ def _interval(values: npt.NDArray[np.float64]) -> tuple[float, float] | None:
     if error == 0.0:
         return float(values[0]), float(values[0])
     low, high = stats.t.interval(0.95, values.size - 1, loc=values.mean(), scale=error)
-    return float(low), float(high)
+    return max(float(low), 0.0), min(float(high), 1.0)
 
 
 def _seed_sd(scores: pd.DataFrame) -> pd.Series:

@@ -36,7 +36,7 @@ def confusions(digest: Digest) -> Picture:
     columns = min(_COLUMNS, len(models))
     rows = math.ceil(len(models) / columns)
     classes = len(digest.run.labels)
-    with canvas(WIDTH_IN, (2.35 if classes == 2 else 2.6) * rows + 0.3) as figure:
+    with canvas(WIDTH_IN, 2.35 * rows + 0.3) as figure:
         grid = figure.subplots(rows, columns, squeeze=False)
         for axes in grid.flat[len(models) :]:
             axes.set_axis_off()
@@ -66,7 +66,8 @@ def rocs(digest: Digest) -> Picture:
     labels = digest.run.labels
     positives = [1] if len(labels) == 2 else list(range(len(labels)))
     panels = len(positives)
-    with canvas(WIDTH_IN, 4.6 if panels == 1 else 5.4) as figure:
+    single = digest.summaries[digest.trained(digest.main)].folds == 1
+    with canvas(WIDTH_IN, 4.6 if panels == 1 else 3.3 + 0.165 * len(digest.models)) as figure:
         grid = figure.subplots(1, panels, squeeze=False)[0]
         for axes, positive in zip(grid, positives, strict=True):
             axes.plot([0, 1], [0, 1], color="#999999", linewidth=0.8)
@@ -75,15 +76,15 @@ def rocs(digest: Digest) -> Picture:
                     _roc(axes, digest, model, positive)
             percent_axis(axes, "x", "1 − specificity, %")
             percent_axis(axes, "y", "sensitivity, %" if axes is grid[0] else "")
-            axes.set_aspect("equal")
+            axes.set_aspect("equal", anchor="N")
             axes.set_title(f"{drawable(labels[positive])} against the rest" if panels > 1 else drawable(labels[1]))
         _roc_legend(figure, grid, panels)
         svg = as_svg(figure)
     return Picture(
         f"{digest.slug}-roc",
         "ROC",
-        f"{digest.what}. All windows of all folds and seeds together: {_windows(digest)}; AUC in per cent. Folds have "
-        "networks of their own, so this AUC is not the mean of the folds' in the table. FAT: FCN-ALSTM-Transformer.",
+        f"{digest.what}. All windows of all folds and seeds together: {_windows(digest)}; AUC in per cent"
+        f"{'' if single else ', which is not the mean over folds of the table'}. FAT: FCN-ALSTM-Transformer.",
         svg,
     )
 
@@ -150,7 +151,7 @@ def _reliability(above: Axes, below: Axes, pooled: Answers, classes: int) -> Non
     below.bar(edges[:-1], result.counts, 1 / BINS, align="edge", color="#7F7F7F", edgecolor="white")
     below.set_ylabel("windows")
     percent_axis(below, "x", "probability of the answer, %")
-    below.set_xlim(math.floor(100 / classes / 10) / 10, 1)
+    below.set_xlim(math.floor(BINS / classes) / BINS, 1)
 
 
 def _pooled(digest: Digest, model: str) -> Answers:

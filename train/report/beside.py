@@ -32,7 +32,7 @@ def departures(run: ReportableRun, table: PrintedTable) -> list[str]:
     """Settings of a run that differ from what the paper prints."""
     config, train = run.config, run.config.train
     found = []
-    if len(config.subjects) != table.subjects:
+    if table.subjects is not None and len(config.subjects) != table.subjects:
         found.append(f"{len(config.subjects)} subjects instead of {table.subjects}")
     if run.scaling != "subject":
         found.append(f"{run.scaling} scaling instead of scaling by subject")

@@ -9,7 +9,7 @@ import pandas as pd
 from edgepain.train.report.results import model_cells, raw_row, run_columns
 from edgepain.train.report.source import MAIN, TEMPERED, Digest
 from edgepain.train.report.table import Table
-from edgepain.train.report.text import count, interval, model_parts, percent, printable, signed, with_sd
+from edgepain.train.report.text import count, interval, model_name, percent, printable, signed, with_sd
 from edgepain.train.statistics import Condition, Summary
 
 
@@ -36,8 +36,8 @@ def conditions_table(digest: Digest) -> Table:
         pd.DataFrame(shown),
         pd.DataFrame(raw),
         (
-            "Mean ± SD over folds, per cent; ECE over all windows. Δ F1: points against the first row of the model, "
-            "which is how it was trained.",
+            "Per cent, mean ± SD over folds where there are several; ECE over all windows. Δ F1: points against the "
+            "first row of the model, which is how it was trained.",
             "Subject scaling uses all windows of a person, past and future; causal scaling only what came before the "
             "window, which is all that a live wearable has. Left out: windows that a scaling cannot use (quality or "
             "history), so the two may judge different windows.",
@@ -57,7 +57,7 @@ def joint_table(digests: Sequence[Digest]) -> Table:
                 summary = digest.summaries[condition]
                 shown.append(
                     {"Run": digest.label, **_run_cells(digest)}
-                    | {"Model": model_parts(model, digest.run.config.modalities)[1]}
+                    | {"Model": model_name(model.partition("+")[0], digest.run.config.modalities, short=True)}
                     | _condition_cells(digest, condition)
                     | _score_cells(summary)
                     | {"F1 95 % CI": interval(summary.f1_interval)}
@@ -68,11 +68,14 @@ def joint_table(digests: Sequence[Digest]) -> Table:
                     | raw_row(digest, summary)
                 )
     synthetic = [digest.label for digest in digests if digest.run.synthetic]
-    notes = ["Mean ± SD over folds, per cent; ECE over all windows. Runs may differ in more than one setting."]
+    notes = [
+        "Per cent, mean ± SD over folds where there are several; ECE over all windows. Runs may differ in more than "
+        "one setting."
+    ]
     if synthetic:
         notes.append(f"Synthetic (simulated people): {', '.join(synthetic)}.")
     what = f"{len(digests)} runs: " + "; ".join(f"{d.label} ({d.short_protocol})" for d in digests)
-    return Table("all-runs", "All runs", what, pd.DataFrame(shown), pd.DataFrame(raw), tuple(notes))
+    return Table("all-runs", "Every condition of every run", what, pd.DataFrame(shown), pd.DataFrame(raw), tuple(notes))
 
 
 def _of_model(digest: Digest, model: str) -> list[Condition]:

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from edgepain.train.stage import EpochMetrics
 
 
+_SHORT = {"fcn": "FCN", "alstm": "ALSTM", "transformer": "FAT"}
+
+
 def curves(digest: Digest) -> Picture | None:
     """One panel a stage, a row a modality; None for a run without stages."""
     stages = _by_stage(digest.run.curves())
@@ -24,21 +27,22 @@ def curves(digest: Digest) -> Picture | None:
     with canvas(WIDTH_IN, 4.8) as figure:
         grid = figure.subplots(len(modalities), 4, sharey=True, squeeze=False)
         for row, modality in enumerate(modalities):
-            for column, kind in enumerate(("fcn", "alstm", "transformer")):
-                _panel(grid[row, column], f"{modality.upper()} {kind}", stages.get(f"{kind}.{modality}", []))
-        _panel(grid[0, 3], "crossmod", stages.get("crossmod", []))
+            for column, kind in enumerate(_SHORT):
+                _panel(grid[row, column], f"{modality.upper()} {_SHORT[kind]}", stages.get(f"{kind}.{modality}", []))
+        _panel(grid[0, 3], "CrossMod", stages.get("crossmod", []))
         for axes in grid[1:, 3]:
             axes.set_axis_off()
         for axes in grid[:, 0]:
-            axes.set_ylabel("loss (nats), accuracy (share)")
+            axes.set_ylabel("loss, accuracy")
         figure.legend(*grid[0, 0].get_legend_handles_labels(), loc="outside upper left", ncols=2)
         figure.supxlabel("epoch", fontsize=10)
         svg = as_svg(figure)
     return Picture(
         f"{digest.slug}-learning",
         "Learning curves",
-        f"{digest.what}. Loss and accuracy on the training windows as they were seen (dropout on), not on held-out "
-        f"people. Line: median, band: range, over {max(map(len, stages.values()))} trainings (folds × seeds).",
+        f"{digest.what}. Loss (cross-entropy, nats) and accuracy (share) on the training windows as they were seen "
+        "(dropout on), not on held-out people. Line: median, band: range, over "
+        f"{max(map(len, stages.values()))} trainings (folds × seeds). FAT: FCN-ALSTM-Transformer.",
         svg,
     )
 

@@ -51,7 +51,7 @@ def differences_table(digest: Digest) -> Table | None:
             "p": p_value(c.p) + (f" ({c.reason})" if c.reason else ""),
             "p (Holm)": p_value(c.p_holm),
         }
-        if printed:
+        if printed and printed.p_values:
             theirs = printed.p_values.get((c.first, c.second)) if c.unit != SUBJECT_ACCURACY else None
             row["p, paper"] = "" if theirs is None else p_value(theirs)
         rows.append(row)
@@ -63,7 +63,7 @@ def differences_table(digest: Digest) -> Table | None:
         pd.DataFrame(rows),
         raw.assign(**{name: raw[name].map(printable) for name in ("first", "second")}),
         _notes(digest),
-        ("p, paper",) if printed else (),
+        ("p, paper",) if "p, paper" in rows[0] else (),
     )
 
 

@@ -24,7 +24,7 @@ def facts(digest: Digest) -> list[tuple[str, str]]:
         ("Dataset", config.dataset + (f" ({options})" if options else "")),
         ("Data", "synthetic: simulated people" if run.synthetic else "recordings of people"),
         ("Classes", " / ".join(run.labels)),
-        ("Signals", " + ".join(f"{m.upper()} ({m.unit})" for m in config.modalities)),
+        ("Signals", " + ".join(f"{m.upper()} ({m.unit.replace('uS', 'µS')})" for m in config.modalities)),
         ("Subjects", f"{len(config.subjects)}, of whom {len(digest.subject_order)} were held out and judged"),
         ("Windows judged", _windows(digest)),
         ("Protocol", run.protocol),
@@ -120,7 +120,7 @@ def _windows(digest: Digest) -> str:
 def _machine(environment: Any) -> str:
     packages = environment.get("packages") or {}
     parts = [str(environment[name]) for name in ("processor", "system", "machine", "device") if environment.get(name)]
-    parts += [f"{environment[name]} threads" for name in ("threads",) if environment.get(name)]
+    parts += [f"threads: {environment[name]}" for name in ("threads",) if environment.get(name)]
     parts += [f"Python {environment['python']}"] if environment.get("python") else []
     return ", ".join(parts + [f"{name} {version}" for name, version in packages.items()]) or NONE
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 
 import numpy as np
@@ -31,6 +32,7 @@ def violins(digest: Digest) -> Picture | None:
             _violin(axes, place, f1, colour(digest, model))
         _model_ticks(axes, digest, models, [v.size for v in values])
         percent_axis(axes, "y", "F1, %")
+        axes.set_ylim(-0.02, 1.02)
         svg = as_svg(figure)
     unit = "subjects, each left out once" if digest.run.config.protocol == "loso" else "folds"
     return Picture(
@@ -64,14 +66,15 @@ def bars(digest: Digest) -> Picture:
         axes.invert_yaxis()
         axes.grid(visible=False, axis="y")
         percent_axis(axes, "x", "accuracy, %")
+        axes.set_xlim(0, 1.02)
         svg = as_svg(figure)
     paper = f" Diamond: as {printed.name} of the paper prints it." if printed else ""
     folds = digest.summaries[digest.trained(digest.main)].folds
-    whisker = f" Whisker: ± SD over folds (n = {folds})." if folds > 1 else ""
+    bar = f"Bar: mean over folds, whisker: ± SD (n = {folds})." if folds > 1 else "Bar: the one fold."
     return Picture(
         f"{digest.slug}-accuracy",
         "Accuracy (as Fig. 3 of the paper)",
-        f"{digest.what}. Bar: mean over folds.{whisker}{paper} Dotted line: {percent(most)} %, what always naming the "
+        f"{digest.what}. {bar}{paper} Dotted line: {percent(most)} %, what always naming the "
         "largest class would reach. FAT: FCN-ALSTM-Transformer.",
         svg,
     )
@@ -114,7 +117,7 @@ def runs_accuracy(digests: Sequence[Digest]) -> Picture:
     return Picture(
         "all-runs-accuracy",
         "Accuracy of all runs",
-        f"Mean ± SD over folds of {', '.join(digest.what for digest in digests)}.{note}",
+        f"Mean, and ± SD where there are several folds, of {', '.join(digest.what for digest in digests)}.{note}",
         svg,
     )
 
@@ -141,7 +144,7 @@ def subjects(digest: Digest) -> Picture:
             )
         axes.set_yticks(range(len(order)), [drawable(str(s), 16) for s in order], fontsize=8)
         axes.set_ylim(-1, len(order))
-        axes.set_ylabel(f"held-out subject (n = {len(order)})")
+        axes.set_ylabel("subject")
         percent_axis(axes, "x", "accuracy, %")
         axes.set_xlim(-0.02, 1.02)
         figure.legend(loc="outside upper left", ncols=3)
@@ -149,7 +152,7 @@ def subjects(digest: Digest) -> Picture:
     return Picture(
         f"{digest.slug}-subjects",
         "Single subjects",
-        f"{digest.what}. Accuracy of each held-out subject, averaged over seeds, in the order of "
+        f"{digest.what}. Accuracy of each held-out subject (n = {len(order)}), averaged over seeds, in the order of "
         f"{model_name(digest.main, modalities)}. FAT: FCN-ALSTM-Transformer.",
         svg,
     )
@@ -170,7 +173,8 @@ def _violin(axes: Axes, place: int, values: np.ndarray, face: str) -> None:
 
 
 def _model_ticks(axes: Axes, digest: Digest, models: Sequence[str], counts: Sequence[int]) -> None:
-    labels = [f"{_name(digest, m).replace(' ', chr(10))}\nn = {n}" for m, n in zip(models, counts, strict=True)]
+    names = [textwrap.fill(_name(digest, model), 10) for model in models]
+    labels = [f"{name}\nn = {n}" for name, n in zip(names, counts, strict=True)]
     axes.set_xticks(range(len(models)), labels)
     axes.grid(visible=False, axis="x")
 

@@ -56,7 +56,7 @@ def write_report(runs: Sequence[ReportableRun], out: Path, progress: Callable[[s
         found.append(one)
     sections = [Section(d.slug, d.label, warnings(d), facts(d), tuple(_parts(d, progress))) for d in found]
     joint = Joint(joint_table(found), runs_accuracy(found)) if len(found) > 1 else None
-    title = f"edgepain: {', '.join(_title(d) for d in found)}"
+    title = f"Report: {', '.join(_title(d) for d in found)}"
     everything = [part for section in sections for part in section.parts]
     everything += [joint.table, joint.picture] if joint else []
     try:

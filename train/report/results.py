@@ -161,8 +161,8 @@ def _main_notes(digest: Digest, summaries: Sequence[Summary]) -> tuple[str, ...]
         )
     if first.one_class:
         notes.append(
-            f"{len(first.one_class)} folds have no window of some class and so no scores of their own "
-            f"({listed(first.one_class)}); their windows count in the figures over all windows."
+            f"Folds without a window of some class: {len(first.one_class)} ({listed(first.one_class)}). They have no "
+            "scores of their own; their windows count in the figures over all windows."
         )
     if len(digest.run.labels) > 2:
         notes.append(_MACRO)

@@ -28,6 +28,8 @@ _LATEX = str.maketrans(
         "]": "{]}",
     }
 )
+_NUMBER = re.compile(r"[−+\[]?[0-9][-0-9.,e+−±/ \]]*")
+_PAGE_ROWS = 40
 _MARKDOWN = re.compile(r"([\\`*_{}\[\]<>|#&~$!])")
 
 
@@ -60,22 +62,32 @@ class Table:
         return str(self.raw.to_csv(index=False, lineterminator="\n"))
 
     def latex(self) -> str:
-        """A `table` environment; needs the package booktabs."""
+        """A `table` as wide as the text, or a `longtable`; needs the packages booktabs, graphicx and longtable."""
         caption = _latex(" ".join((self.title + ".", _sentence(self.what), *self.notes)))
         columns = "".join("l" if self.is_text(name) else "r" for name in self.shown.columns)
         cells = self.shown.map(_latex).rename(columns=_latex)
-        body = str(cells.to_latex(index=False, escape=False, column_format=columns))
-        return (
-            f"\\begin{{table}}\n\\centering\n\\caption{{{caption}}}\n\\label{{tab:{self.name}}}\n{body}\\end{{table}}\n"
-        )
+        label = f"tab:{self.name}"
+        if self.long:
+            body = cells.to_latex(
+                index=False, escape=False, column_format=columns, longtable=True, caption=caption, label=label
+            )
+            return f"{{\\scriptsize\n\\setlength{{\\tabcolsep}}{{2pt}}\n{body}}}\n"
+        body = cells.to_latex(index=False, escape=False, column_format=columns)
+        fitted = f"\\resizebox{{\\ifdim\\width>\\linewidth\\linewidth\\else\\width\\fi}}{{!}}{{%\n{body}}}\n"
+        return f"\\begin{{table}}\n\\centering\n\\caption{{{caption}}}\n\\label{{{label}}}\n{fitted}\\end{{table}}\n"
+
+    @property
+    def long(self) -> bool:
+        """Whether it has more rows than a screen or a printed page."""
+        return len(self.shown) > _PAGE_ROWS
 
     def css_class(self, column: str) -> str:
         """Classes of a column's cells in the page."""
         return " ".join(["text"] * self.is_text(column) + ["muted"] * (column in self.muted)) or "number"
 
     def is_text(self, column: str) -> bool:
-        """Whether a column is set flush left: nothing in it begins with a number."""
-        return not any(re.match(r"[−+\[]?[0-9]", cell) for cell in self.shown[column])
+        """Whether a column is set flush left: there is no number in it."""
+        return not any(_NUMBER.fullmatch(cell) for cell in self.shown[column])
 
 
 def _sentence(text: str) -> str:
