@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import shutil
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Protocol, TypeAlias
@@ -126,88 +126,45 @@ class StagedProtocol:
 
         Raises CheckpointError where a checkpoint in the folder is damaged or of other settings or data.
         """
-        stages = self._stages(x, y)
-        if all(epochs_done(s, self._stage_folder(s)) == s.config.epochs for s in stages.values()):
+        stages = self.stages(x, y)
+        if all(epochs_done(s, self.stage_folder(s)) == s.config.epochs for s in stages.values()):
             trained = self.load(x, y)
         else:
             windows, labels = {TRAINING: torch.from_numpy(x)}, {TRAINING: torch.from_numpy(y)}
             if test_fold:
                 windows[JUDGING], labels[JUDGING] = (torch.from_numpy(array) for array in test_fold)
-            trained = self._train_all(stages, windows, labels, progress)
+            trained = Steps(self, windows, labels, progress).train_all()
         if not keep_features:
-            shutil.rmtree(self._features, ignore_errors=True)
+            shutil.rmtree(self.features, ignore_errors=True)
         return trained
-
-    def _train_all(
-        self,
-        stages: Mapping[str, Stage],
-        windows: Mapping[str, Tensor],
-        labels: Mapping[str, Tensor],
-        progress: Progress,
-    ) -> TrainedStages:
-        """windows, labels: of TRAINING, and of JUDGING where epochs are chosen on the test fold."""
-        blocks: dict[str, Headed] = {}
-        embeddings: Inputs = dict.fromkeys(windows, ())
-        for index, m in enumerate(self.spec.modalities):
-            raw: Inputs = {side: (x_NMS[:, index : index + 1].contiguous(),) for side, x_NMS in windows.items()}
-            tokens: Inputs = dict.fromkeys(windows, ())
-            for name in (f"fcn.{m}", f"alstm.{m}"):
-                blocks[name] = self._train(stages[name], self._headed, raw, labels, progress)
-                tokens = self._frozen(tokens, name, blocks[name], raw, index=0)
-            name = f"transformer.{m}"
-            blocks[name] = self._train(stages[name], self._headed, tokens, labels, progress)
-            pick = 1 if self.spec.fusion == "pooled" else 0
-            embeddings = self._frozen(embeddings, name, blocks[name], tokens, index=pick)
-        absent = [self._absent(blocks, m) for m in self.spec.modalities]
-        build = partial(self._fusion, absent=absent)
-        fusion = self._train(stages[FINAL], build, embeddings, labels, progress)
-        return TrainedStages(self.spec, blocks, fusion)
-
-    def _frozen(self, so_far: Inputs, name: str, headed: Headed, inputs: Inputs, index: int) -> Inputs:
-        """`so_far` with what the frozen block gives for its inputs added."""
-        return {
-            side: (*so_far[side], frozen_features(self._features, f"{name}{side}", headed.block, tensors, index))
-            for side, tensors in inputs.items()
-        }
 
     def load(self, x: npt.NDArray[np.float32], y: npt.NDArray[np.int64]) -> TrainedStages:
         """The stages that `train` left behind for the same windows.
 
         Raises CheckpointError where a stage is missing, unfinished or of other settings or data.
         """
-        stages = self._stages(x, y)
+        stages = self.stages(x, y)
         blocks = {
-            name: load_finished(stage, partial(self._headed, stage), self._stage_folder(stage))
+            name: load_finished(stage, partial(self.headed, stage), self.stage_folder(stage))
             for name, stage in stages.items()
             if name != FINAL
         }
         final = stages[FINAL]
         return TrainedStages(
-            self.spec, blocks, load_finished(final, partial(self._fusion, final), self._stage_folder(final))
+            self.spec, blocks, load_finished(final, partial(self.fusion, final), self.stage_folder(final))
         )
 
     @property
-    def _features(self) -> Path:
+    def features(self) -> Path:
+        """Frozen features lie here."""
         return self.folder / "features"
 
-    def _stage_folder(self, stage: Stage) -> Path:
+    def stage_folder(self, stage: Stage) -> Path:
+        """The checkpoint of a stage lies here."""
         return self.folder / "stages" / stage.name
 
-    def _train(
-        self,
-        stage: Stage,
-        build: Callable[[Stage], Model],
-        inputs: Inputs,
-        labels: Mapping[str, Tensor],
-        progress: Progress,
-    ) -> Model:
-        folder = self._stage_folder(stage)
-        progress.stage(stage.name, stage.config.epochs, epochs_done(stage, folder))
-        judge = partial(_accuracy, inputs[JUDGING], labels[JUDGING]) if JUDGING in inputs else None
-        on_epoch = partial(progress.epoch, stage.name)
-        return train_stage(stage, partial(build, stage), inputs[TRAINING], labels[TRAINING], folder, on_epoch, judge)
-
-    def _headed(self, stage: Stage) -> Headed:
+    def headed(self, stage: Stage) -> Headed:
+        """An untrained block under its temporary head."""
         width, dropout = self.spec.width, stage.config.dropout
         kind = stage.name.partition(".")[0]
         if kind == "fcn":
@@ -216,22 +173,14 @@ class StagedProtocol:
             return Headed(ALSTM(width, dropout), width, self.spec.classes)
         return Headed(TransformerBlock(width, self.spec.heads, dropout), width, self.spec.classes)
 
-    def _fusion(self, stage: Stage, absent: Sequence[Tensor] = ()) -> CrossModFusion:
+    def fusion(self, stage: Stage, absent: Sequence[Tensor] = ()) -> CrossModFusion:
+        """The untrained fusion. absent: what each modality gives without a signal, for modality dropout."""
         fusion = CrossModFusion(self.spec, stage.config.dropout)
         if self.config.modality_dropout and absent:
             fusion.register_forward_pre_hook(partial(_drop_modality, share=self.config.modality_dropout, absent=absent))
         return fusion
 
-    def _absent(self, blocks: Mapping[str, Headed], m: Modality) -> Tensor:
-        """What the stream of a modality gives for a window of zeros, which stands for no signal: [1, …]."""
-        with torch.inference_mode():
-            nothing = torch.zeros(1, 1, self.spec.steps)
-            tokens = [blocks[f"{kind}.{m}"].eval().block(nothing)[0] for kind in ("fcn", "alstm")]
-            sequence, embedding = blocks[f"transformer.{m}"].eval().block(*tokens)
-        absent: Tensor = embedding if self.spec.fusion == "pooled" else sequence
-        return absent.clone()
-
-    def _stages(self, x: npt.NDArray[np.float32], y: npt.NDArray[np.int64]) -> dict[str, Stage]:
+    def stages(self, x: npt.NDArray[np.float32], y: npt.NDArray[np.int64]) -> dict[str, Stage]:
         """All stages in the order of training, each with a fingerprint of everything that it depends on."""
         data = _fingerprint(x.tobytes(), y.tobytes())
         stages: dict[str, Stage] = {}
@@ -254,12 +203,112 @@ class StagedProtocol:
         return stages
 
 
-def _accuracy(inputs: tuple[Tensor, ...], labels: Tensor, model: nn.Module) -> float:
-    correct = 0
+class Steps:
+    """Stages of a protocol on given windows: each is trained, or loaded, once it is asked for, after those it needs.
+
+    windows, labels: [N, M, S] and [N] of TRAINING; of JUDGING where other windows are to go the same way.
+    """
+
+    def __init__(
+        self,
+        protocol: StagedProtocol,
+        windows: Mapping[str, Tensor],
+        labels: Mapping[str, Tensor],
+        progress: Progress,
+    ) -> None:
+        self.protocol = protocol
+        self.labels = labels
+        self._windows = windows
+        self._progress = progress
+        self._stages = self._stages_of(protocol)
+        self._blocks: dict[str, Headed] = {}
+        self._inputs: dict[str, Inputs] = {}
+
+    def train_all(self) -> TrainedStages:
+        """Train what is not trained yet, in the order of the protocol."""
+        blocks = {name: self.block(name) for name in self._stages if name != FINAL}
+        fusion = self._train(self._stages[FINAL], self._fusion, self.inputs(FINAL), None)
+        return TrainedStages(self.protocol.spec, blocks, fusion)
+
+    def block(self, name: str) -> Headed:
+        """The trained block of a stage of one modality."""
+        if name not in self._blocks:
+            stage = self._stages[name]
+            self._blocks[name] = self._train(stage, self.protocol.headed, self.inputs(name), None)
+        return self._blocks[name]
+
+    def inputs(self, name: str) -> Inputs:
+        """What a stage is fed with: the windows of its modality, or the features of the frozen blocks before it."""
+        if name not in self._inputs:
+            self._inputs[name] = self._fusion_inputs() if name == FINAL else self._block_inputs(name)
+        return self._inputs[name]
+
+    def train_alone(self, name: str, config: StageConfig, folder: Path) -> nn.Module:
+        """Train one stage with other settings than the protocol's, in a folder of its own."""
+        settings = msgspec.structs.replace(self.protocol.config, stages={**self.protocol.config.stages, name: config})
+        stage = self._stages_of(replace(self.protocol, config=settings))[name]
+        build: Callable[[Stage], nn.Module] = self._fusion if name == FINAL else self.protocol.headed
+        return self._train(stage, build, self.inputs(name), folder)
+
+    def _stages_of(self, protocol: StagedProtocol) -> dict[str, Stage]:
+        return protocol.stages(self._windows[TRAINING].numpy(), self.labels[TRAINING].numpy())
+
+    def _block_inputs(self, name: str) -> Inputs:
+        kind, _, modality = name.partition(".")
+        index = [str(m) for m in self.protocol.spec.modalities].index(modality)
+        if kind != "transformer":
+            return {side: (x_NMS[:, index : index + 1].contiguous(),) for side, x_NMS in self._windows.items()}
+        return self._frozen([f"fcn.{modality}", f"alstm.{modality}"], index=0)
+
+    def _fusion_inputs(self) -> Inputs:
+        pick = 1 if self.protocol.spec.fusion == "pooled" else 0
+        return self._frozen([f"transformer.{m}" for m in self.protocol.spec.modalities], index=pick)
+
+    def _frozen(self, names: Sequence[str], index: int) -> Inputs:
+        """What these blocks give for their inputs."""
+        folder = self.protocol.features
+        return {
+            side: tuple(
+                frozen_features(folder, f"{name}{side}", self.block(name).block, self.inputs(name)[side], index)
+                for name in names
+            )
+            for side in self._windows
+        }
+
+    def _fusion(self, stage: Stage) -> CrossModFusion:
+        if not self.protocol.config.modality_dropout:
+            return self.protocol.fusion(stage)
+        return self.protocol.fusion(stage, [self._absent(m) for m in self.protocol.spec.modalities])
+
+    def _absent(self, m: Modality) -> Tensor:
+        """What the stream of a modality gives for a window of zeros, which stands for no signal: [1, …]."""
+        with torch.inference_mode():
+            nothing = torch.zeros(1, 1, self.protocol.spec.steps)
+            tokens = [self.block(f"{kind}.{m}").eval().block(nothing)[0] for kind in ("fcn", "alstm")]
+            sequence, embedding = self.block(f"transformer.{m}").eval().block(*tokens)
+        absent: Tensor = embedding if self.protocol.spec.fusion == "pooled" else sequence
+        return absent.clone()
+
+    def _train(self, stage: Stage, build: Callable[[Stage], Model], inputs: Inputs, folder: Path | None) -> Model:
+        folder = folder or self.protocol.stage_folder(stage)
+        self._progress.stage(stage.name, stage.config.epochs, epochs_done(stage, folder))
+        judge = None
+        if self.protocol.epoch_choice == "test-fold" and JUDGING in inputs:
+            judge = partial(_accuracy, inputs[JUDGING], self.labels[JUDGING])
+        on_epoch = partial(self._progress.epoch, stage.name)
+        x, labels = inputs[TRAINING], self.labels[TRAINING]
+        return train_stage(stage, partial(build, stage), x, labels, folder, on_epoch, judge)
+
+
+def predicted_classes(model: nn.Module, inputs: tuple[Tensor, ...]) -> Tensor:
+    """The classes [N] that a stage in evaluation mode answers for inputs, each [N, …]."""
     with torch.inference_mode():
-        for rows in torch.arange(len(labels)).split(PREDICT_BATCH):
-            correct += int((model(*(x[rows] for x in inputs)).argmax(dim=1) == labels[rows]).sum())
-    return correct / len(labels)
+        rows = torch.split(torch.arange(len(inputs[0])), PREDICT_BATCH)
+        return torch.cat([model(*(x[part] for x in inputs)).argmax(dim=1) for part in rows])
+
+
+def _accuracy(inputs: tuple[Tensor, ...], labels: Tensor, model: nn.Module) -> float:
+    return int((predicted_classes(model, inputs) == labels).sum()) / len(labels)
 
 
 def _drop_modality(

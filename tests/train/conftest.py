@@ -66,10 +66,10 @@ def _one_thread() -> None:
 
 @pytest.fixture(scope="session")
 def checkpoints() -> Callable[[Path], dict[str, Any]]:
-    """Table, metadata and bytes of all tensors of every stage in a run folder, by stage."""
+    """Table, metadata and bytes of all tensors of every stage in a run or fold folder, by stage."""
 
     def read(run_folder: Path) -> dict[str, Any]:
-        return {folder.name: _stage(folder) for folder in sorted(run_folder.glob("folds/*/stages/*"))}
+        return {folder.name: _stage(folder) for folder in sorted(run_folder.glob("**/stages/*"))}
 
     return read
 
