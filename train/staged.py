@@ -292,9 +292,8 @@ class Steps:
     def _train(self, stage: Stage, build: Callable[[Stage], Model], inputs: Inputs, folder: Path | None) -> Model:
         folder = folder or self.protocol.stage_folder(stage)
         self._progress.stage(stage.name, stage.config.epochs, epochs_done(stage, folder))
-        judge = None
-        if self.protocol.epoch_choice == "test-fold" and JUDGING in inputs:
-            judge = partial(_accuracy, inputs[JUDGING], self.labels[JUDGING])
+        judged = self.protocol.epoch_choice == "test-fold" and JUDGING in inputs
+        judge = partial(_accuracy, inputs[JUDGING], self.labels[JUDGING]) if judged else None
         on_epoch = partial(self._progress.epoch, stage.name)
         x, labels = inputs[TRAINING], self.labels[TRAINING]
         return train_stage(stage, partial(build, stage), x, labels, folder, on_epoch, judge)
