@@ -109,8 +109,7 @@ def _slope(times_s: Array, values: Array) -> float:
 
 def _skin(eda_us: Array, rate_hz: float) -> tuple[float, ...]:
     smooth = gaussian_filter1d(eda_us, SCR_SMOOTHING_S * rate_hz, mode="nearest")
-    # A low last point: a response that still rises when the window ends has its peak there.
-    _, found = find_peaks(np.append(smooth, smooth.min() - 1.0), prominence=MIN_SCR_US)
+    _, found = find_peaks(smooth, prominence=MIN_SCR_US)
     rises_us = found["prominences"]
     return (
         float(eda_us.mean()),

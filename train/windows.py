@@ -251,15 +251,16 @@ def _cut_subject(
 def _starts(events: Sequence[Event], seconds: float, placement: Placement) -> list[tuple[float, Event]]:
     """Starts of all windows on the recording's clock, in the order of time, each with its event."""
     starts: list[tuple[float, Event]] = []
+    hop_s = placement.hop_s or seconds
     for event in events:
         room_s = event.end_s - event.start_s - seconds + 1e-6
         offset_s = placement.offset_s if placement.offset_s <= room_s else 0.0
-        count = int((room_s - offset_s) / placement.hop_s) + 1 if offset_s <= room_s else 0
+        count = int((room_s - offset_s) / hop_s) + 1 if offset_s <= room_s else 0
         if offset_s < placement.offset_s:
             count = min(count, 1)
         if placement.max_per_event is not None:
             count = min(count, placement.max_per_event)
-        starts += [(event.start_s + offset_s + k * placement.hop_s, event) for k in range(count)]
+        starts += [(event.start_s + offset_s + k * hop_s, event) for k in range(count)]
     return sorted(starts, key=lambda start: start[0])
 
 
@@ -282,5 +283,5 @@ def _features(cutter: WindowCutter, window: Window) -> npt.NDArray[np.float32]:
     """Features [F] of a window that the cutter has just cut, NaN where a signal cannot be trusted."""
     if not all(quality.ok for quality in window.quality):
         return np.full(len(feature_names(window.modalities)), np.nan, np.float32)
-    spec = WindowSpec(window.seconds, round(window.seconds * FEATURE_HZ) + 1)
+    spec = WindowSpec(window.seconds, max(round(window.seconds * FEATURE_HZ), 1) + 1)
     return physiology(cutter.values(window.start_s, spec), 1.0 / spec.period_s, window.modalities)

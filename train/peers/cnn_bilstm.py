@@ -26,17 +26,16 @@ class CnnBiLstm:
             torch.manual_seed(self._seed)
             self._network = _Network(x.shape[1], self._classes)
             adam = torch.optim.Adam(self._network.parameters(), lr=LEARNING_RATE)
-            for rows in (rows for _ in range(EPOCHS) for rows in torch.split(torch.randperm(len(y)), BATCH)):
+            for rows in (part for _ in range(EPOCHS) for part in torch.split(torch.randperm(len(y)), BATCH)):
                 adam.zero_grad()
                 loss = functional.cross_entropy(self._network(x[rows]), y[rows], weight)
                 loss.backward()  # type: ignore[no-untyped-call]
                 adam.step()
-        self._network.eval()
 
     @torch.inference_mode()
     def predict(self, inputs: Inputs) -> npt.NDArray[np.float32]:
-        logits = [self._network(x) for x in torch.split(torch.from_numpy(inputs.x), 256)]
-        return torch.cat(logits).softmax(dim=1).numpy()
+        x = torch.from_numpy(inputs.x)
+        return torch.cat([self._network.eval()(part) for part in torch.split(x, 256)]).softmax(dim=1).numpy()
 
 
 class _Network(nn.Module):
@@ -46,14 +45,14 @@ class _Network(nn.Module):
         super().__init__()
         shapes = ((modalities, 32, 7), (32, 64, 5), (64, 64, 3))
         self.convs = nn.ModuleList(
-            nn.Sequential(nn.Conv1d(i, o, k, padding=k // 2), nn.BatchNorm1d(o), nn.ReLU(), nn.MaxPool1d(2))
+            nn.Sequential(nn.Conv1d(i, o, k, stride=2, padding=k // 2), nn.BatchNorm1d(o), nn.ReLU())
             for i, o, k in shapes
         )
         self.lstms = nn.ModuleList(nn.LSTM(o, 32, batch_first=True, bidirectional=True) for _, o, _ in shapes)
         self.head = nn.Sequential(nn.Dropout(0.3), nn.Linear(3 * 64, classes))
 
     def forward(self, x: Tensor) -> Tensor:
-        levels = []  # What each biLSTM says on average over its steps.
+        levels = []
         for conv, lstm in zip(self.convs, self.lstms, strict=True):
             x = conv(x)
             levels.append(lstm(x.mT)[0].mean(dim=1))

@@ -10,9 +10,11 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sktime.transformations.rocket import MiniRocketMultivariate
 
+from edgepain.errors import ConfigError
 from edgepain.train.peers.base import Inputs
 from edgepain.train.peers.margins import probabilities
 
+MIN_STEPS = 9
 ALPHAS = np.logspace(-3, 3, 10)
 
 
@@ -24,6 +26,8 @@ class MiniRocket:
         self._ridge = make_pipeline(StandardScaler(), RidgeClassifierCV(ALPHAS, class_weight="balanced"))
 
     def fit(self, inputs: Inputs, labels: npt.NDArray[np.int64], subjects: npt.NDArray[np.str_]) -> None:
+        if inputs.x.shape[2] < MIN_STEPS:
+            raise ConfigError(f"minirocket needs windows of {MIN_STEPS} points or more, not {inputs.x.shape[2]}")
         self._ridge.fit(self._rocket.fit_transform(inputs.x).to_numpy(), labels)
 
     def predict(self, inputs: Inputs) -> npt.NDArray[np.float32]:
