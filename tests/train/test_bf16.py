@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import pytest
 import torch
 from torch import Tensor, nn
 
-from edgepain.train.models import FCN
-from edgepain.train.models.bf16 import keep_bits, keep_probability
+from edgepain.bundle import NetworkSpec
+from edgepain.signal import Modality
+from edgepain.train.models import ALSTM, FCN, Attention, CrossModFusion, TransformerBlock
+from edgepain.train.models.bf16 import Dropout, keep_bits, keep_probability
 
 B, S = 16, 138
 
@@ -96,3 +100,78 @@ def test_what_is_no_number_stays_none() -> None:
     for value in (x, -x):
         tokens, _ = in_bf16(FCN(16, 0.2).train(), value)
         assert bool(tokens.isnan().any())
+
+
+def of(found: dict[str, Tensor], wanted: dict[str, Tensor], limit: float) -> None:
+    largest = max(gradient.norm() for gradient in wanted.values())
+    assert found.keys() == wanted.keys()
+    for name, gradient in found.items():
+        assert gradient.dtype == torch.float32
+        assert float((gradient - wanted[name]).norm()) < limit * float(wanted[name].norm() + 0.2 * largest), name
+
+
+@pytest.mark.parametrize(("steps", "others"), [(138, 138), (7, 5), (1, 1)])
+def test_attention_gives_the_same_but_for_rounding(steps: int, others: int) -> None:
+    torch.manual_seed(4)
+    attention = Attention(32, 4).train()
+    query, memory = 2 * torch.randn(6, steps, 32), 2 * torch.randn(6, others, 32)
+    query.requires_grad_()
+    memory.requires_grad_()
+    everything = {"query": query, "memory": memory, **dict(attention.named_parameters())}
+
+    def run() -> tuple[Tensor, dict[str, Tensor]]:
+        mixed = attention(query, memory).float()
+        weights = torch.linspace(-1, 1, mixed.numel()).sin().view_as(mixed)
+        found = torch.autograd.grad((mixed * weights).sum(), list(everything.values()))
+        return mixed, dict(zip(everything, found, strict=True))
+
+    expected, wanted = run()
+    with torch.autocast("cpu", torch.bfloat16):
+        mixed, found = run()
+    assert relative(mixed, expected) < 0.02
+    of(found, wanted, 0.1)
+
+
+def test_attention_with_large_scores_neither_overflows_nor_vanishes() -> None:
+    attention = Attention(16, 2).train()
+    query, memory = 300 * torch.randn(3, 9, 16), 300 * torch.randn(3, 9, 16)
+    with torch.autocast("cpu", torch.bfloat16):
+        mixed = attention(query, memory)
+    assert bool(mixed.isfinite().all())
+    assert float(mixed.detach().abs().max()) > 1
+
+
+@pytest.mark.parametrize("kind", ["alstm", "transformer"])
+def test_blocks_without_dropout_give_the_same_but_for_rounding(kind: str) -> None:
+    torch.manual_seed(5)
+    block = (ALSTM(32, 0.0) if kind == "alstm" else TransformerBlock(32, 4, 0.0)).train()
+    inputs = (torch.randn(B, 1, S),) if kind == "alstm" else (torch.randn(B, S, 32), torch.randn(B, S, 32))
+    expected_tokens, expected = block(*inputs)
+    wanted = gradients(block, expected)
+    tokens, feature = in_bf16(block, *inputs)
+    assert relative(tokens, expected_tokens) < 0.03
+    assert relative(feature, expected) < 0.05
+    of(gradients(block, feature), wanted, 0.25)
+
+
+@pytest.mark.parametrize("fusion", ["pooled", "sequence"])
+def test_fusion_trains_in_bf16_only_where_it_has_sequences(fusion: Literal["pooled", "sequence"]) -> None:
+    network = CrossModFusion(NetworkSpec((Modality.EDA, Modality.BVP), 2, fusion, S, 16, 2), 0.0).train()
+    feature = torch.randn(B, 16) if fusion == "pooled" else torch.randn(B, S, 32)
+    expected = network(feature, feature)
+    with torch.autocast("cpu", torch.bfloat16):
+        logits = network(feature, feature)
+    assert logits.dtype == (torch.float32 if fusion == "pooled" else torch.bfloat16)
+    assert relative(logits.float(), expected) < (1e-6 if fusion == "pooled" else 0.05)
+
+
+def test_dropout_of_a_block_is_scaled_by_what_it_keeps() -> None:
+    torch.manual_seed(6)
+    dropout, x = Dropout(0.3).train(), torch.ones(400, 500, dtype=torch.bfloat16, requires_grad=True)
+    with torch.autocast("cpu", torch.bfloat16):
+        y = dropout(x)
+    (gradient,) = torch.autograd.grad(y.float().sum(), x)
+    assert torch.equal(gradient, y)
+    assert set(y.detach().unique().tolist()) == {0.0, float(torch.tensor(1 / 0.7).bfloat16())}
+    assert float(y.detach().float().mean()) == pytest.approx(1, abs=0.01)
+    assert torch.equal(dropout.eval()(x), x)

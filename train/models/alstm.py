@@ -8,6 +8,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from edgepain.train.models.bf16 import Dropout
+
 
 def elish(x: Tensor) -> Tensor:
     """x for x ≥ 0, else (eˣ − 1) / (1 + e⁻ˣ) (Eq. 7 as printed), for any finite x without overflow."""
@@ -24,7 +26,7 @@ class ALSTM(nn.Module):
         super().__init__()
         hidden = width // 2
         self.lstm = nn.LSTM(1, hidden, num_layers=2, batch_first=True)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.score = nn.Linear(hidden, 1)
 
     def forward(self, x_B1S: Tensor) -> tuple[Tensor, Tensor]:

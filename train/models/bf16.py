@@ -23,6 +23,11 @@ def trains_in_bf16(module: nn.Module) -> bool:
     return module.training and torch.is_autocast_enabled("cpu")
 
 
+def factor(module: nn.Module, x: Tensor) -> Tensor:
+    """What goes into several products, rounded once, where autocast would round it for each of them."""
+    return x.bfloat16() if trains_in_bf16(module) else x
+
+
 def keep_probability(dropout: float) -> float:
     """1 − dropout as a multiple of 1/65536, and never 0."""
     return float(max(1, round((1 - dropout) * 65536)) / 65536)
@@ -55,6 +60,37 @@ class _ReluDropout(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
         (y_BC1S,) = ctx.saved_tensors
         return torch.ops.aten.threshold_backward(gradients[0], y_BC1S, 0), None
+
+
+class _Dropout(torch.autograd.Function):
+    """Dropout of bfloat16."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, keep: float) -> Tensor:
+        bits = keep_bits(x.shape, keep)
+        ctx.save_for_backward(bits)
+        ctx.keep = keep
+        return _kept(x, bits, keep)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        return _kept(gradients[0], ctx.saved_tensors[0], ctx.keep), None
+
+
+def _kept(x: Tensor, bits: Tensor, keep: float) -> Tensor:
+    result = x / keep
+    result.view(torch.int16).bitwise_and_(bits)
+    return result
+
+
+class Dropout(nn.Dropout):
+    """torch's dropout, and a faster one for bfloat16 in training."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if trains_in_bf16(self) and x.dtype == torch.bfloat16:
+            dropped: Tensor = _Dropout.apply(x, keep_probability(self.p))  # type: ignore[no-untyped-call]
+            return dropped
+        return super().forward(x)
 
 
 def normalised(x_BC1S: Tensor, norm: nn.BatchNorm1d, dropout: float) -> Tensor:

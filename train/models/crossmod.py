@@ -7,10 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import torch
 from torch import Tensor, nn
 
 from edgepain.bundle import NetworkSpec
 from edgepain.train.models.alstm import ALSTM
+from edgepain.train.models.bf16 import trains_in_bf16
 from edgepain.train.models.fcn import FCN
 from edgepain.train.models.transformer import CrossFusion, TransformerBlock, fc_layers
 
@@ -33,9 +35,17 @@ class CrossModFusion(nn.Module):
         self.classify = nn.Linear(width, spec.classes)
 
     def forward(self, first: Tensor, second: Tensor) -> Tensor:
-        if self.pooled:
-            first, second = first.unsqueeze(1), second.unsqueeze(1)
-        logits_BK: Tensor = self.classify(self.fc(self.fusion(first, second).mean(dim=1)))
+        if not self.pooled:
+            return self._logits(first, second)
+        first, second = first.unsqueeze(1), second.unsqueeze(1)
+        if not trains_in_bf16(self):
+            return self._logits(first, second)
+        # One token a modality is too little work for bfloat16 to save time.
+        with torch.autocast("cpu", enabled=False):
+            return self._logits(first, second)
+
+    def _logits(self, first_BSE: Tensor, second_BSE: Tensor) -> Tensor:
+        logits_BK: Tensor = self.classify(self.fc(self.fusion(first_BSE, second_BSE).mean(dim=1)))
         return logits_BK
 
 

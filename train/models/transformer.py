@@ -11,6 +11,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from edgepain.train.models.bf16 import Dropout, factor, trains_in_bf16
+from edgepain.train.models.bf16_attention import attention_in_bf16, powers_scale
+
 
 class Attention(nn.Module):
     """Multi-head attention of a query sequence over a key/value sequence, with output projection (Eqs. 11 to 13)."""
@@ -27,12 +30,21 @@ class Attention(nn.Module):
             nn.init.zeros_(projection.bias)
 
     def forward(self, query_BSD: Tensor, memory_BTD: Tensor) -> Tensor:
+        if trains_in_bf16(self):
+            return self._forward_bf16(query_BSD, memory_BTD)
         mixed_BHSW = functional.scaled_dot_product_attention(
             self._split(self.query(query_BSD)),
             self._split(self.key(memory_BTD)),
             self._split(self.value(memory_BTD)),
         )
         joined_BSD: Tensor = self.out(mixed_BHSW.transpose(1, 2).flatten(2))
+        return joined_BSD
+
+    def _forward_bf16(self, query_BSD: Tensor, memory_BTD: Tensor) -> Tensor:
+        scale = powers_scale(self.query.out_features // self.heads)
+        powers_BSD = functional.linear(query_BSD, self.query.weight * scale, self.query.bias * scale)
+        mixed_BSD = attention_in_bf16(powers_BSD, self.key(memory_BTD), self.value(memory_BTD), self.heads)
+        joined_BSD: Tensor = self.out(mixed_BSD)
         return joined_BSD
 
     def weights(self, query_BSD: Tensor, memory_BTD: Tensor) -> Tensor:
@@ -55,10 +67,11 @@ class Encoder(nn.Module):
         self.norm1 = nn.LayerNorm(width)
         self.feed_forward = nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, width))
         self.norm2 = nn.LayerNorm(width)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(self, x_BSD: Tensor) -> Tensor:
-        x_BSD = self.norm1(x_BSD + self.dropout(self.attention(x_BSD, x_BSD)))
+        factor_BSD = factor(self, x_BSD)
+        x_BSD = self.norm1(x_BSD + self.dropout(self.attention(factor_BSD, factor_BSD)))
         encoded_BSD: Tensor = self.norm2(x_BSD + self.dropout(self.feed_forward(x_BSD)))
         return encoded_BSD
 
@@ -77,7 +90,7 @@ class CrossFusion(nn.Module):
         self.cross_b = Attention(width, heads)
 
     def forward(self, a_BSD: Tensor, b_BSD: Tensor) -> Tensor:
-        a_BSD, b_BSD = self.encoder_a(a_BSD), self.encoder_b(b_BSD)
+        a_BSD, b_BSD = factor(self, self.encoder_a(a_BSD)), factor(self, self.encoder_b(b_BSD))
         return torch.cat([self.cross_a(a_BSD, b_BSD), self.cross_b(b_BSD, a_BSD)], dim=2)
 
 
@@ -102,6 +115,6 @@ def fc_layers(inputs: int, widths: tuple[int, ...], dropout: float) -> nn.Sequen
     """Linear and ReLU for each width, with dropout between them."""
     layers: list[nn.Module] = []
     for outputs in widths:
-        layers += [nn.Linear(inputs, outputs), nn.ReLU(), nn.Dropout(dropout)]
+        layers += [nn.Linear(inputs, outputs), nn.ReLU(), Dropout(dropout)]
         inputs = outputs
     return nn.Sequential(*layers[:-1])
