@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
 from edgepain.bundle import ModalitySpec, NetworkSpec, Scaling, TrainingFacts
 from edgepain.errors import DataError
 from edgepain.signal import ScalingSpec, WindowSpec
-from edgepain.train.config import FoldConfig
+from edgepain.train.chosen import read_chosen
+from edgepain.train.config import FoldConfig, StageConfig, TrainConfig
 from edgepain.train.models import CrossModTransformer
 from edgepain.train.split import Split, hold_out
 from edgepain.train.staged import FINAL, Progress, StagedProtocol, TrainedStages
@@ -115,10 +118,28 @@ class Fold:
         return training_windows(self.run.table, self.stage_subjects, self.scaling)
 
     @property
+    def chosen(self) -> dict[str, StageConfig]:
+        """Settings that a search within the training subjects chose for stages of this fold."""
+        return read_chosen(self.folder)
+
+    @property
+    def train_config(self) -> TrainConfig:
+        """The run's settings with those chosen for this fold."""
+        train = self.run.config.train
+        return msgspec.structs.replace(train, stages={**train.stages, **self.chosen})
+
+    def fingerprint(self, method: str) -> str:
+        """Changes with everything that decides what a method says here; of the network, with its chosen settings."""
+        chosen = self.chosen if method == FINAL else {}
+        if not chosen:
+            return self.run.fingerprint
+        settings = msgspec.json.encode(chosen, order="sorted")
+        return hashlib.sha256(self.run.fingerprint.encode() + settings).hexdigest()[:32]
+
+    @property
     def staged(self) -> StagedProtocol:
         """The stages of this fold, trained or not."""
-        config = self.run.config
-        return StagedProtocol(self.folder, self.spec, config.train, self.seed, config.epoch_choice)
+        return StagedProtocol(self.folder, self.spec, self.train_config, self.seed, self.run.config.epoch_choice)
 
     def train(self, progress: Progress, keep_features: bool = False) -> TrainedStages:
         """Train what is not trained yet; see `StagedProtocol.train`."""

@@ -5,6 +5,8 @@ environment.json          versions, processor, threads
 windows.npz               the cut windows, so that a run can be resumed, judged and exported without the dataset
 folds/<fold>/stages/      <stage>/state.safetensors (weights, optimiser, history) and epochs.csv
 folds/<fold>/features/    frozen features, removed when the fold is finished
+folds/<fold>/search/      trials of a search for hyper-parameters, see `edgepain.train.search`
+folds/<fold>/chosen.json  what it chose for stages of this fold, instead of config.json's settings
 folds/<fold>/answers/     <method>.npz, what each method said of the fold's held-out windows
 results.json              scores of every model on held-out subjects
 """
@@ -170,9 +172,18 @@ class Run:
             words += f", {len(config.subjects)} subjects, each held out once"
         if len(config.seeds) > 1:
             words += f", {len(config.seeds)} seeds"
+        words += self._searched
         if config.epoch_choice == "test-fold":
             return f"EPOCH CHOSEN ON THE TEST FOLD: {words}; the best epoch on held-out subjects, too good by design"
         return f"{words}; last epoch, nothing chosen on held-out subjects"
+
+    @property
+    def _searched(self) -> str:
+        chosen = sum(bool(fold.chosen) for fold in self.folds)
+        if not chosen:
+            return ""
+        folds = "" if chosen == len(self.folds) else f" in {chosen} of {len(self.folds)} folds"
+        return f", hyper-parameters searched within the training subjects{folds}"
 
     def with_peers(self, peers: Sequence[str]) -> Run:
         """The same run with these peers added, as config.json says from now on. Raises ConfigError for unknown ones."""
@@ -200,7 +211,8 @@ class Run:
             each
             for task in self.tasks()
             if self.finished(task)
-            for each in load_answers(self.fold(task.fold).answers_path(task.method), self.fingerprint)
+            for fold in [self.fold(task.fold)]
+            for each in load_answers(fold.answers_path(task.method), fold.fingerprint(task.method))
         ]
 
     def curves(self) -> dict[str, dict[str, list[EpochMetrics]]]:

@@ -296,7 +296,8 @@ class Steps:
         judge = partial(_accuracy, inputs[JUDGING], self.labels[JUDGING]) if judged else None
         on_epoch = partial(self._progress.epoch, stage.name)
         x, labels = inputs[TRAINING], self.labels[TRAINING]
-        return train_stage(stage, partial(build, stage), x, labels, folder, on_epoch, judge)
+        model: Model = train_stage(stage, partial(build, stage), x, labels, folder, on_epoch, judge)
+        return model
 
 
 def predicted_classes(model: nn.Module, inputs: tuple[Tensor, ...]) -> Tensor:

@@ -41,7 +41,7 @@ def carry_out(run: Run, task: Task, progress: Progress, keep_features: bool = Fa
             raise DataError(
                 f"fold {fold.name}: no window of {', '.join(fold.split.held_out)} can be used; hold other subjects out"
             )
-        save_answers(fold.answers_path(task.method), run.fingerprint, answers)
+        save_answers(fold.answers_path(task.method), fold.fingerprint(task.method), answers)
 
 
 def _network_answers(fold: Fold, stages: TrainedStages) -> Iterator[Answers]:
