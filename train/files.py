@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, TextIO
 
 from edgepain.errors import CheckpointError
 
@@ -35,14 +35,32 @@ def write_text_atomically(path: Path, text: str) -> None:
 
 
 @contextmanager
-def only_one_process(folder: Path, what: str = "") -> Iterator[None]:
+def only_one_process(folder: Path, what: str = "", shared: bool = False) -> Iterator[None]:
     """Keep other processes out of this block for the same folder, and the same part of it; a kill releases it.
 
-    Raises CheckpointError where another process is in it.
+    shared: others that ask for it shared may be in it as well. Raises CheckpointError where another process is in it.
     """
-    with (folder / f".{what}.lock").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise CheckpointError(f"{folder} is being trained by another process; wait for it or stop it") from None
+    file = try_lock(folder / f".{what}.lock", shared)
+    if file is None:
+        raise CheckpointError(f"{folder} is being trained by another process; wait for it or stop it")
+    with file:
         yield
+
+
+@contextmanager
+def one_after_the_other(path: Path) -> Iterator[None]:
+    """Wait until no other process is in this block for the same lock file; a kill releases it."""
+    with path.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def try_lock(path: Path, shared: bool = False) -> TextIO | None:
+    """Lock a file until it is closed or this process ends; None where another process holds it."""
+    file = path.open("w")
+    try:
+        fcntl.flock(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+    except BlockingIOError:
+        file.close()
+        return None
+    return file

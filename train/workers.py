@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 
@@ -79,36 +79,56 @@ class LocalProcesses:
 
     def run(self, run: Run, tasks: Sequence[Task], on_tick: Callable[[], None]) -> Iterator[Outcome]:
         """See `Engine.run`. Processes that still run are killed where the caller stops early."""
-        context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload([__name__])
-        waiting = deque((task, 1) for task in tasks)
-        running: dict[Connection, tuple[ForkServerProcess, Task, int]] = {}
-        try:
-            while waiting or running:
-                while waiting and len(running) < self.workers:
-                    task, number = waiting.popleft()
-                    ours, theirs = context.Pipe(duplex=False)
-                    arguments = (run.folder, task, run.threads, self.keep_features, theirs)
-                    process = context.Process(target=_in_child, args=arguments, daemon=True)
-                    process.start()
-                    theirs.close()
-                    running[ours] = (process, task, number)
-                for ready in wait(list(running), TICK_S):
-                    assert isinstance(ready, Connection)
-                    process, task, number = running.pop(ready)
-                    error = _received(ready)
-                    process.join()
-                    if error is None and number < ATTEMPTS:
-                        waiting.appendleft((task, number + 1))
-                        continue
-                    killed = f"its process ended {number} times with exit code {process.exitcode}"
-                    yield Outcome(task, killed if error is None else error)
-                on_tick()
-        finally:
-            for process, _, _ in running.values():
-                process.kill()
-            for process, _, _ in running.values():
+        calls = [Call(str(task), in_process, (run.folder, task, run.threads, self.keep_features)) for task in tasks]
+        names = {str(task): task for task in tasks}
+        for name, error in in_processes(calls, self.workers, on_tick):
+            yield Outcome(names[name], error)
+
+
+@dataclass(frozen=True)
+class Call:
+    """A function that returns why it could not be finished, empty where it was."""
+
+    name: str
+    function: Callable[..., str]
+    arguments: tuple[Any, ...]
+
+
+def in_processes(calls: Sequence[Call], workers: int, on_tick: Callable[[], None]) -> Iterator[tuple[str, str]]:
+    """Up to `workers` calls at once, each in a process of its own: name and error of each one that ends.
+
+    A call whose process is killed is begun again, up to ATTEMPTS times. Processes that still run are killed where the
+    caller stops early.
+    """
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([__name__])
+    waiting = deque((call, 1) for call in calls)
+    running: dict[Connection, tuple[ForkServerProcess, Call, int]] = {}
+    try:
+        while waiting or running:
+            while waiting and len(running) < workers:
+                call, number = waiting.popleft()
+                ours, theirs = context.Pipe(duplex=False)
+                process = context.Process(target=_in_child, args=(call, theirs), daemon=True)
+                process.start()
+                theirs.close()
+                running[ours] = (process, call, number)
+            for ready in wait(list(running), TICK_S):
+                assert isinstance(ready, Connection)
+                process, call, number = running.pop(ready)
+                error = _received(ready)
                 process.join()
+                if error is None and number < ATTEMPTS:
+                    waiting.appendleft((call, number + 1))
+                    continue
+                killed = f"its process ended {number} times with exit code {process.exitcode}"
+                yield call.name, killed if error is None else error
+            on_tick()
+    finally:
+        for process, _, _ in running.values():
+            process.kill()
+        for process, _, _ in running.values():
+            process.join()
 
 
 def attempt(run: Run, task: Task, progress: Progress, keep_features: bool = False) -> Outcome:
@@ -129,10 +149,10 @@ def in_process(folder: Path, task: Task, threads: int, keep_features: bool) -> s
         return traceback.format_exc()
 
 
-def _in_child(folder: Path, task: Task, threads: int, keep_features: bool, result: Connection) -> None:
+def _in_child(call: Call, result: Connection) -> None:
     # Ctrl-C goes to every process of the terminal; this one is ended by its parent.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    result.send_bytes(in_process(folder, task, threads, keep_features).encode())
+    result.send_bytes(call.function(*call.arguments).encode())
     result.close()
 
 
