@@ -248,6 +248,13 @@ def test_windows_that_cannot_be_scaled_name_the_reason() -> None:
             recorded([recording], at_s)
 
 
+def test_the_first_window_that_can_be_scaled_is_named(trained_run: Run) -> None:
+    table = trained_run.table
+    early = replace(table, history_seconds=np.where(table.start_s[:, None] < table.start_s[8], 3.0, 60.0))
+    with pytest.raises(DataError, match=r"has 3\.0 s of valid signal .* the first of S01 that can be is --window \d"):
+        choose_row(early, "causal", "S01", 0)
+
+
 def test_places_that_are_not_there_are_refused(trained_run: Run) -> None:
     with pytest.raises(ConfigError, match=r"p is 60\.0 s long"):
         recorded([waves()], 54.6)

@@ -125,7 +125,10 @@ def choose_row(table: WindowTable, scaling: Scaling, subject: str, index: int) -
         raise ConfigError(f"the run has no window of {subject!r}; it has {', '.join(known)}")
     if not 0 <= index < len(part):
         raise ConfigError(f"{subject} has no window {index}; there are 0 to {len(part) - 1}")
-    return _chosen(part, scaling, index, table.label_names[part.labels[index]])
+    _, usable = part.scaled(scaling)
+    first = np.flatnonzero(usable)[:1]
+    other = f"; the first of {subject} that can be is --window {first[0]}" if first.size else ""
+    return _chosen(part, scaling, index, table.label_names[part.labels[index]], other)
 
 
 def choose_recorded(
@@ -234,13 +237,11 @@ def _check_signals(recording: Recording, modalities: tuple[Modality, ...]) -> No
             raise DataError(f"{recording.name}: {m} is in {recording.signals[m].unit}, the network needs {m.unit}")
 
 
-def _chosen(part: WindowTable, scaling: Scaling, index: int, label: str) -> ChosenWindow:
-    """Row `index` of a table of one person's windows."""
+def _chosen(part: WindowTable, scaling: Scaling, index: int, label: str, other: str = "") -> ChosenWindow:
+    """Row `index` of a table of one person's windows. other: which one to take where this cannot be scaled."""
     x, usable = part.scaled(scaling)
     start_s, subject = float(part.start_s[index]), str(part.subjects[index])
     if not usable[index]:
-        first = np.flatnonzero(usable)
-        other = f"; the first window that can be is {first[0]}" if first.size and len(part) > 1 else ""
         reason = _why_unusable(part, scaling, index)
         raise DataError(f"the window at {start_s:g} s of {subject} cannot be scaled: {reason}{other}")
     if scaling == "causal":
