@@ -67,14 +67,11 @@ def joint_table(digests: Sequence[Digest]) -> Table:
                     | {"window_s": digest.run.config.train.window.seconds, "fusion": digest.run.config.train.fusion}
                     | raw_row(digest, summary)
                 )
-    synthetic = [digest.label for digest in digests if digest.run.synthetic]
     notes = [
         "Per cent, mean ± SD over folds where there are several; ECE over all windows. Runs may differ in more than "
         "one setting."
     ]
-    if synthetic:
-        notes.append(f"Synthetic (simulated people): {', '.join(synthetic)}.")
-    what = f"{len(digests)} runs: " + "; ".join(f"{d.label} ({d.short_protocol})" for d in digests)
+    what = f"{len(digests)} runs: " + "; ".join(d.short for d in digests)
     return Table("all-runs", "Every condition of every run", what, pd.DataFrame(shown), pd.DataFrame(raw), tuple(notes))
 
 

@@ -10,12 +10,26 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
 from edgepain.train.report.beside import printed_table
-from edgepain.train.report.drawing import WIDTH_IN, Picture, as_svg, canvas, colour, drawable, percent_axis
+from edgepain.train.report.drawing import (
+    BLUE,
+    GREEN,
+    GREY,
+    ORANGE,
+    PURPLE,
+    WIDTH_IN,
+    Picture,
+    as_svg,
+    canvas,
+    colour,
+    drawable,
+    percent_axis,
+)
 from edgepain.train.report.source import TEMPERED, Digest
 from edgepain.train.report.text import model_name, percent
 from edgepain.train.statistics import over_seeds, subject_scores
 
 _MARKERS = "osD^vPX*"
+_COLOURS = (BLUE, ORANGE, GREEN, PURPLE, GREY)
 # Fewer points than this make a shape that is not in them.
 _MIN_VIOLIN = 5
 
@@ -99,25 +113,26 @@ def runs_accuracy(digests: Sequence[Digest]) -> Picture:
                     place,
                     xerr=None if np.isnan(sd) else sd,
                     fmt=_MARKERS[number % len(_MARKERS)],
-                    color=f"C{number}",
+                    color=_COLOURS[number % len(_COLOURS)],
                     capsize=2,
                     linewidth=1,
                 )
         handles = [
-            Line2D([], [], color=f"C{n}", marker=_MARKERS[n % len(_MARKERS)], linestyle="", label=_run_label(digest))
+            Line2D(
+                [], [], color=_COLOURS[n % 5], marker=_MARKERS[n % 8], linestyle="", label=drawable(digest.short, 90)
+            )
             for n, digest in enumerate(digests)
         ]
         figure.legend(handles=handles, loc="outside upper left")
         axes.set_yticks(range(len(rows)), rows)
         axes.invert_yaxis()
         percent_axis(axes, "x", "accuracy, %")
+        axes.set_xlim(0, 1.02)
         svg = as_svg(figure)
-    synthetic = [digest.label for digest in digests if digest.run.synthetic]
-    note = f" Synthetic (simulated people): {', '.join(synthetic)}." if synthetic else ""
     return Picture(
         "all-runs-accuracy",
         "Accuracy of all runs",
-        f"Mean, and ± SD where there are several folds, of {', '.join(digest.what for digest in digests)}.{note}",
+        "Mean, and ± SD over folds where there are several. " + " ".join(f"{digest.what}." for digest in digests),
         svg,
     )
 
@@ -150,7 +165,7 @@ def subjects(digest: Digest) -> Picture:
         figure.legend(loc="outside upper left", ncols=3)
         svg = as_svg(figure)
     return Picture(
-        f"{digest.slug}-subjects",
+        f"{digest.slug}-people",
         "Single subjects",
         f"{digest.what}. Accuracy of each held-out subject (n = {len(order)}), averaged over seeds, in the order of "
         f"{model_name(digest.main, modalities)}. FAT: FCN-ALSTM-Transformer.",
@@ -186,11 +201,6 @@ def _shown(digest: Digest) -> list[str]:
 
 def _name(digest: Digest, model: str) -> str:
     return drawable(model_name(model, digest.run.config.modalities, short=True))
-
-
-def _run_label(digest: Digest) -> str:
-    data = ", synthetic" if digest.run.synthetic else ""
-    return drawable(f"{digest.label} ({digest.short_protocol}{data})", 90)
 
 
 def _largest_class(digest: Digest) -> float:

@@ -100,6 +100,11 @@ class Digest:
         chosen = ", EPOCH CHOSEN ON THE TEST FOLD" if self.run.config.epoch_choice == "test-fold" else ""
         return printable(self.run.config.protocol) + chosen
 
+    @property
+    def short(self) -> str:
+        """`what` where there is little room."""
+        return f"{self.label} ({self.short_protocol}{', synthetic' if self.run.synthetic else ''})"
+
     def _order(self, model: str) -> tuple[int, int, str]:
         stages = [f"{kind}.{m}" for m in self.run.config.modalities for kind in ("fcn", "alstm", "transformer")]
         if model in stages:
