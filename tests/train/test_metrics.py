@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from edgepain.train.metrics import Scores, score
+from edgepain.train.metrics import BINS, Scores, reliability, score
 
 
 def certain(predicted: list[int], classes: int) -> np.ndarray:
@@ -68,7 +68,7 @@ def test_over_some_of_the_classes_there_is_no_share(
     scores = score(np.array(labels), certain(predicted, classes), np.array([str(i) for i in range(len(labels))]))
     assert scores == Scores(windows=len(labels), missing_classes=missing)
     shares = set(Scores.__struct_fields__) - {"windows", "missing_classes"}
-    assert len(shares) == 8
+    assert len(shares) == 9
     assert {getattr(scores, name) for name in shares} == {None}
 
 
@@ -77,3 +77,22 @@ def test_a_class_that_is_never_predicted_is_scored_without_a_warning() -> None:
     assert (scores.accuracy, scores.specificity, scores.sensitivity, scores.precision) == (0.5, 1.0, 0.0, 0.0)
     scores = score(np.array([0, 1, 2]), certain([0, 0, 0], 3), np.array(["a", "a", "b"]))
     assert (scores.balanced_accuracy, scores.missing_classes) == (pytest.approx(1 / 3), ())
+
+
+def test_calibration_error_by_hand() -> None:
+    # Answers sure by 0.9, 0.9, 0.6 and 0.6; right are the first, second and third.
+    positive = np.array([0.9, 0.1, 0.6, 0.4])
+    probabilities = np.stack([1 - positive, positive], axis=1)
+    labels = np.array([1, 0, 1, 1])
+    # Two bins of two windows: |1 − 0.9| and |1/2 − 0.6|.
+    assert score(labels, probabilities, np.array(["a"] * 4)).ece == pytest.approx(0.1)
+    result = reliability(labels, probabilities)
+    assert BINS == 15
+    # 0.6 is the upper end of the ninth bin, 0.9 lies in the fourteenth.
+    assert {i: n for i, n in enumerate(result.counts.tolist()) if n} == {8: 2, 13: 2}
+    assert result.accuracy[8] == pytest.approx(0.5)
+    assert np.isnan(result.confidence[0])
+
+
+def test_answers_that_are_wholly_sure_have_a_bin() -> None:
+    assert reliability(np.array([0, 1]), np.eye(2, dtype=np.float32)).ece == 0.0
