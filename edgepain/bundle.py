@@ -105,7 +105,7 @@ class AccuracyFacts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Accuracy on windows of held-out subjects, for one precision and one scaling.
 
     missing_classes: indices of labels that no window has under this scaling; the accuracies are None then, for one
-    over the other classes says nothing of the whole.
+    over the other classes says nothing of the whole. without: a modality that was taken away from the windows.
     """
 
     precision: Literal["torch", "fp32", "int8"]
@@ -117,6 +117,7 @@ class AccuracyFacts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     max_probability_difference: float
     mean_probability_difference: float = 0.0
     missing_classes: tuple[int, ...] = ()
+    without: Modality | None = None
 
 
 class GraphFacts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -11,11 +11,11 @@ import numpy.typing as npt
 import torch
 from sklearn.metrics import accuracy_score, balanced_accuracy_score
 
-from edgepain.bundle import AccuracyFacts, Precision, Scaling
+from edgepain.bundle import AccuracyFacts, Precision
 from edgepain.engine import Engine, softmax
 from edgepain.errors import VerificationError
 from edgepain.export.graphs import Graph, Progress
-from edgepain.export.windows import Labelled
+from edgepain.export.windows import Condition, Labelled
 from edgepain.train.models import CrossModTransformer
 
 Logits = npt.NDArray[np.float32]
@@ -42,27 +42,27 @@ def verify(
     network: CrossModTransformer,
     engines: Mapping[Precision, Engine],
     graphs: Sequence[Graph],
-    held_out: Mapping[Scaling, Labelled],
+    held_out: Mapping[Condition, Labelled],
     limits: Limits,
     tell: Progress,
 ) -> tuple[AccuracyFacts, ...]:
     """Answers of torch and of every graph on held-out windows. Raises VerificationError past `limits`."""
     rows = []
-    for scaling, part in held_out.items():
-        tell(f"verifying on {len(part.labels)} held-out windows, {scaling} scaling")
+    for condition, part in held_out.items():
+        tell(f"verifying on {len(part.labels)} held-out windows, {condition}")
         reference = torch_logits(network, part.windows)
-        rows.append(torch_facts := compare("torch", scaling, part.labels, reference, reference))
+        rows.append(torch_facts := compare("torch", condition, part.labels, reference, reference))
         for graph in graphs:
             precision = graph.facts.precision
             found = engines[precision].predict(part.windows)
-            rows.append(facts := compare(precision, scaling, part.labels, reference, found))
+            rows.append(facts := compare(precision, condition, part.labels, reference, found))
             require_within(limits, facts, torch_facts, exact_weights=graph.exact_weights)
     return tuple(rows)
 
 
 def compare(
     precision: Literal["torch", "fp32", "int8"],
-    scaling: Scaling,
+    condition: Condition,
     labels: npt.NDArray[np.int64],
     reference: Logits,
     found: Logits,
@@ -73,7 +73,8 @@ def compare(
     missing = tuple(np.setdiff1d(np.arange(found.shape[1]), labels).tolist())
     return AccuracyFacts(
         precision=precision,
-        scaling=scaling,
+        scaling=condition.scaling,
+        without=condition.without,
         windows=len(labels),
         accuracy=None if missing else float(accuracy_score(labels, predicted)),
         balanced_accuracy=None if missing else float(balanced_accuracy_score(labels, predicted)),
@@ -89,7 +90,7 @@ def require_within(limits: Limits, facts: AccuracyFacts, reference: AccuracyFact
 
     An accuracy can only be lost where every class has windows.
     """
-    where = f"{facts.precision} graph, {facts.windows} held-out windows, {facts.scaling} scaling"
+    where = f"{facts.precision} graph, {facts.windows} held-out windows, {Condition(facts.scaling, facts.without)}"
     if not np.isfinite(facts.max_probability_difference):
         raise VerificationError(f"{where}: an answer is not finite; look for NaN in the run's weights")
     if exact_weights:

@@ -10,6 +10,7 @@ import numpy.typing as npt
 from edgepain.bundle import SCALINGS, Scaling
 from edgepain.errors import DataError
 from edgepain.export.run import ExportableRun
+from edgepain.signal import Modality
 
 
 @dataclass(frozen=True)
@@ -35,21 +36,41 @@ def calibration_windows(run: ExportableRun, count: int) -> tuple[npt.NDArray[np.
     return x[np.sort(drawn[:half])], x[np.sort(drawn[half:] if len(drawn) > 1 else drawn)]
 
 
-def held_out_windows(run: ExportableRun) -> dict[Scaling, Labelled]:
-    """The windows of held-out subjects under every scaling that can use some of them."""
+@dataclass(frozen=True)
+class Condition:
+    """How windows are shown to the network. without: a modality that is taken away, as live use does it."""
+
+    scaling: Scaling
+    without: Modality | None = None
+
+    def __str__(self) -> str:
+        return f"{self.scaling} scaling" + (f" without {self.without}" if self.without else "")
+
+
+def held_out_windows(run: ExportableRun) -> dict[Condition, Labelled]:
+    """The windows of held-out subjects under every scaling that can use some of them.
+
+    Each is there again without one of its modalities, where the network was trained to answer without.
+    """
     table = run.part(run.split.held_out)
-    parts: dict[Scaling, Labelled] = {}
+    modalities = run.spec.modalities if run.training_facts().modality_dropout else ()
+    parts: dict[Condition, Labelled] = {}
     for scaling in SCALINGS:
         x, usable = table.scaled(scaling)
-        if usable.any():
-            parts[scaling] = Labelled(x[usable], table.labels[usable])
+        if not usable.any():
+            continue
+        for index, modality in enumerate((None, *modalities), -1):
+            windows = x[usable]
+            if modality:
+                windows[:, index] = 0.0
+            parts[Condition(scaling, modality)] = Labelled(windows, table.labels[usable])
     if not parts:
         raise DataError("no window of the held-out subjects is usable, so an export cannot be verified; train again")
     return parts
 
 
-def golden_windows(parts: dict[Scaling, Labelled], count: int) -> Labelled:
+def golden_windows(parts: dict[Condition, Labelled], count: int) -> Labelled:
     """At most `count` held-out windows spread evenly over all, scaled causally, as live, where that is usable."""
-    part = parts.get("causal") or parts["subject"]
+    part = parts.get(Condition("causal")) or parts[Condition("subject")]
     rows = np.unique(np.linspace(0, len(part.labels) - 1, count).astype(np.intp))
     return Labelled(part.windows[rows], part.labels[rows])

@@ -109,7 +109,7 @@ def command(
         )
     console.print(_accuracy_table(bundle), _graph_table(bundle), sep="\n")
     for row in bundle.manifest.accuracy:
-        if row.precision == "torch" and row.missing_classes:
+        if row.precision == "torch" and row.missing_classes and not row.without:
             click.echo(f"{row.scaling} scaling: {describe_missing(row.missing_classes, bundle.manifest.labels)}")
     for graph in bundle.manifest.graphs:
         if graph.activation_percentile is not None:
@@ -141,13 +141,15 @@ def _accuracy_table(bundle: Bundle) -> Table:
     )
     headings = ("graph", "scaling", "windows", "accuracy", "balanced", "changed", "mean Δ prob.", "max Δ prob.")
     for heading in headings:
-        table.add_column(heading, justify="left" if heading in ("graph", "scaling") else "right")
+        table.add_column(
+            heading, justify="left" if heading in ("graph", "scaling") else "right", no_wrap=heading == "scaling"
+        )
     for row in bundle.manifest.accuracy:
         differences = (row.mean_probability_difference, row.max_probability_difference)
         judged = (str(row.changed_labels), *(f"{difference:.1e}" for difference in differences))
         table.add_row(
             row.precision,
-            row.scaling,
+            row.scaling + (f", no {row.without}" if row.without else ""),
             str(row.windows),
             percent(row.accuracy, "%"),
             percent(row.balanced_accuracy, "%"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -59,6 +59,7 @@ class Decider:
             raise ConfigError("hop must be in (0, 3600] seconds and calibration in [0, 86400] seconds")
         self.hop_s = hop_s
         self.calibration_s = scaling_spec.min_history_s
+        self._can_do_without = manifest.training.modality_dropout > 0
         self._bundle = bundle
         self._engine = engine
         self._clock = clock
@@ -125,12 +126,12 @@ class Decider:
 
     def _decide(self) -> Decision:
         window = self._cut()
-        refusal = self._refusal(window)
-        if refusal is not None:
-            return self._abstain(window, *refusal)
+        refused = self._refused(window)
+        if refused and not self._can_go_on(refused):
+            return self._abstain(window, *next(iter(refused.values())))
         begin = time.perf_counter()
         with np.errstate(over="ignore", invalid="ignore"):
-            scaled = window.scaled()
+            scaled = window.scaled(without=tuple(refused))
             probabilities = softmax(self._engine.predict(scaled[np.newaxis]))[0]
         inference_ms = 1e3 * (time.perf_counter() - begin)
         if not (np.isfinite(scaled).all() and np.isfinite(probabilities).all()):
@@ -138,28 +139,50 @@ class Decider:
         labels = self._bundle.manifest.labels
         label = labels[int(probabilities.argmax())]
         named = {name: float(p) for name, p in zip(labels, probabilities, strict=True)}
-        return self._finish(window, label, named, None, "", inference_ms)
+        reason = "; ".join(f"without {modality}: {why}" for modality, (_, why) in refused.items())
+        return self._finish(window, label, named, None, reason, inference_ms, tuple(map(str, refused)))
 
-    def _refusal(self, window: Window) -> tuple[Abstention, str] | None:
-        """The first reason why this window cannot be judged; None where it can."""
-        for modality, quality in zip(window.modalities, window.quality, strict=True):
-            if quality.code is QualityCode.GAPS:
-                if "lead_off" in self._flags(window, modality):
-                    return Abstention.NO_CONTACT, f"{modality}: the device says that the electrode is off"
-                return (
-                    Abstention.GAPS,
-                    f"{modality}: {100 * (1 - quality.valid_fraction):.0f} % of the window is missing",
-                )
-            if quality.code is QualityCode.NO_CONTACT:
-                return Abstention.NO_CONTACT, f"{modality}: values say that the electrode does not touch skin"
-            if quality.code is QualityCode.FLAT:
-                return Abstention.FLAT, f"{modality}: the signal does not move"
-        history_s = min(self._cutter.history_seconds(stats) for stats in window.history)
+    def _can_go_on(self, refused: Mapping[Modality, tuple[Abstention, str]]) -> bool:
+        """Whether the other modalities can decide alone. One that only lacks history is waited for."""
+        waiting = any(abstention is Abstention.CALIBRATING for abstention, _ in refused.values())
+        return self._can_do_without and not waiting and len(refused) < len(self.modalities)
+
+    def _refused(self, window: Window) -> dict[Modality, tuple[Abstention, str]]:
+        """Modalities that this window cannot be judged by, each with a reason, the gravest first."""
+        checks = (self._bad_signal, self._no_history, self._never_moved)
+        refused: dict[Modality, tuple[Abstention, str]] = {}
+        for check in checks:
+            for index, modality in enumerate(window.modalities):
+                reason = check(window, index)
+                if reason is not None:
+                    refused.setdefault(modality, reason)
+        return refused
+
+    def _bad_signal(self, window: Window, index: int) -> tuple[Abstention, str] | None:
+        modality, quality = window.modalities[index], window.quality[index]
+        if quality.code is QualityCode.GAPS:
+            if "lead_off" in self._flags(window, modality):
+                return Abstention.NO_CONTACT, f"{modality}: the device says that the electrode is off"
+            return (
+                Abstention.GAPS,
+                f"{modality}: {100 * (1 - quality.valid_fraction):.0f} % of the window is missing",
+            )
+        if quality.code is QualityCode.NO_CONTACT:
+            return Abstention.NO_CONTACT, f"{modality}: values say that the electrode does not touch skin"
+        if quality.code is QualityCode.FLAT:
+            return Abstention.FLAT, f"{modality}: the signal does not move"
+        return None
+
+    def _no_history(self, window: Window, index: int) -> tuple[Abstention, str] | None:
+        history_s = self._cutter.history_seconds(window.history[index])
         if history_s == 0 or history_s < self.calibration_s:
-            return Abstention.CALIBRATING, f"{math.floor(history_s)} of {self.calibration_s:g} s at rest"
-        for modality, stats in zip(window.modalities, window.history, strict=True):
-            if not stats.usable:
-                return Abstention.FLAT, f"{modality}: nothing but a flat signal so far"
+            least_s = min(self._cutter.history_seconds(stats) for stats in window.history)
+            return Abstention.CALIBRATING, f"{math.floor(least_s)} of {self.calibration_s:g} s at rest"
+        return None
+
+    def _never_moved(self, window: Window, index: int) -> tuple[Abstention, str] | None:
+        if not window.history[index].usable:
+            return Abstention.FLAT, f"{window.modalities[index]}: nothing but a flat signal so far"
         return None
 
     def _cut(self) -> Window:
@@ -176,6 +199,7 @@ class Decider:
         abstain: Abstention | None,
         reason: str,
         inference_ms: float | None,
+        without: tuple[str, ...] = (),
     ) -> Decision:
         latency_ms, sensor_latency_ms = self._latencies_ms(window.end_s)
         lost, self._frames_lost_told = self._frames_lost - self._frames_lost_told, self._frames_lost
@@ -202,6 +226,7 @@ class Decider:
             inference_ms=inference_ms,
             frames_lost=lost,
             sensor_latency_ms=sensor_latency_ms,
+            without=without,
         )
         self._index += 1
         self._forget(self._index * self.hop_s)

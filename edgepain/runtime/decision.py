@@ -46,7 +46,8 @@ class Decision(msgspec.Struct, frozen=True, tag_field="type", tag="decision"):
     latency_ms: from the arrival of the window's last sample to this decision. inference_ms: the engine alone.
     frames_lost: on the wire since the decision before. sensor_latency_ms: from the moment that sample was taken, by the
     device's clock as the host knows it (`Source.host_s`): with what it waited on its way, and without the delay that
-    every sample has on it. Latencies are None in a replay.
+    every sample has on it. Latencies are None in a replay. without: modalities that the label does not rest on, because
+    their signal cannot be used in this window (`signals` and `reason` say why), for a network that can do without.
     """
 
     index: int
@@ -62,6 +63,7 @@ class Decision(msgspec.Struct, frozen=True, tag_field="type", tag="decision"):
     inference_ms: float | None
     frames_lost: int
     sensor_latency_ms: float | None = None
+    without: tuple[str, ...] = ()
 
 
 def utc(ago_s: float = 0.0) -> str:

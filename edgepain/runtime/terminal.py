@@ -110,10 +110,14 @@ def _verdict(decision: Decision) -> list[RenderableType]:
     span = f"{decision.start_s:.1f} … {decision.end_s:.1f} s"
     if decision.probabilities is None:
         return [Text(f"{span}  no decision: {decision.abstain} ({decision.reason})", style="bold yellow")]
-    rows: list[RenderableType] = [Text(f"{span}  {decision.label}", style="bold")]
+    rows: list[RenderableType] = [Text(f"{span}  {decision.label}{_without(decision)}", style="bold")]
     for label, probability in decision.probabilities.items():
         rows.append(Text(f"  {label:<24} {_bar(probability)} {100 * probability:5.1f} %"))
     return [*rows, Text(f"  {_milliseconds(decision)}", style="dim")]
+
+
+def _without(decision: Decision) -> str:
+    return f" ({decision.reason})" if decision.without else ""
 
 
 def _milliseconds(decision: Decision) -> str:
@@ -134,7 +138,7 @@ def _in_words(decision: Decision) -> str:
         text = f"{span}  no decision  {decision.abstain}: {decision.reason}"
     else:
         shares = "  ".join(f"{label} {100 * p:.1f} %" for label, p in decision.probabilities.items())
-        text = f"{span}  {decision.label}  ({shares})  {_milliseconds(decision)}"
+        text = f"{span}  {decision.label}{_without(decision)}  ({shares})  {_milliseconds(decision)}"
     return text + (f"  [{decision.frames_lost} frames lost]" if decision.frames_lost else "")
 
 

@@ -66,12 +66,15 @@ class Window:
         """Time of the last point."""
         return self.start_s + self.seconds
 
-    def scaled(self, stats: Sequence[RobustStats] | None = None) -> npt.NDArray[np.float32]:
-        """[M, S] float32, scaled by `stats` (one a modality) or by the causal history.
+    def scaled(
+        self, stats: Sequence[RobustStats] | None = None, without: Sequence[Modality] = ()
+    ) -> npt.NDArray[np.float32]:
+        """[M, S] float32, scaled by `stats` (one a modality) or by the causal history; zeros for those in `without`.
 
-        Raises ValueError where a statistic has no spread.
+        Raises ValueError where a statistic that is needed has no spread.
         """
-        return np.stack([scale(v, s, self.limit_iqr) for v, s in zip(self.values, stats or self.history, strict=True)])
+        rows = zip(self.modalities, self.values, stats or self.history, strict=True)
+        return np.stack([np.zeros_like(v) if m in without else scale(v, s, self.limit_iqr) for m, v, s in rows])
 
 
 def interpolate(

@@ -25,6 +25,7 @@ from edgepain.export.quantize import coverage, quantize
 from edgepain.export.rewrite import LeanNetwork
 from edgepain.export.trace import trace
 from edgepain.export.verify import compare, require_within
+from edgepain.export.windows import Condition
 from edgepain.signal import Modality
 
 HEART = (Modality.EDA, Modality.ECG)
@@ -195,8 +196,10 @@ def judge(limits: Limits, changed: int, windows: int = 100) -> None:
     reference = np.eye(2, dtype=np.float32)[labels]
     found = reference.copy()
     found[:changed] = [0.0, 1.0]
-    torch_facts = compare("torch", "causal", labels, reference, reference)
-    require_within(limits, compare("int8", "causal", labels, reference, found), torch_facts, exact_weights=False)
+    torch_facts = compare("torch", Condition("causal"), labels, reference, reference)
+    require_within(
+        limits, compare("int8", Condition("causal"), labels, reference, found), torch_facts, exact_weights=False
+    )
 
 
 @pytest.mark.parametrize(
@@ -214,14 +217,14 @@ def test_int8_limits(share: float, windows: int, allowed: int) -> None:
 def test_int8_probabilities_have_a_limit_on_average() -> None:
     labels = np.repeat([0, 1], 50)
     reference = np.tile(np.array([3.0, 0.0], np.float32), (100, 1))
-    torch_facts = compare("torch", "causal", labels, reference, reference)
+    torch_facts = compare("torch", Condition("causal"), labels, reference, reference)
     one_swings = reference.copy()
     one_swings[0, 0] = 0.1
-    facts = compare("int8", "causal", labels, reference, one_swings)
+    facts = compare("int8", Condition("causal"), labels, reference, one_swings)
     assert facts.mean_probability_difference == pytest.approx(facts.max_probability_difference / 100)
     require_within(Limits(), facts, torch_facts, exact_weights=False)
     all_move = reference - np.array([0.6, 0.0], np.float32)
-    facts = compare("int8", "causal", labels, reference, all_move)
+    facts = compare("int8", Condition("causal"), labels, reference, all_move)
     assert (facts.changed_labels, facts.accuracy) == (0, 0.5)
     with pytest.raises(VerificationError, match=r"differ from torch by 0.03\d on average, allowed is 0.02"):
         require_within(Limits(), facts, torch_facts, exact_weights=False)
@@ -231,7 +234,7 @@ def test_int8_probabilities_have_a_limit_on_average() -> None:
 def test_answers_that_are_no_numbers_fail_whatever_the_limits() -> None:
     labels = np.zeros(4, np.int64)
     reference = np.zeros((4, 2), np.float32)
-    facts = compare("int8", "causal", labels, reference, np.full((4, 2), np.nan, np.float32))
+    facts = compare("int8", Condition("causal"), labels, reference, np.full((4, 2), np.nan, np.float32))
     with pytest.raises(VerificationError, match="not finite"):
         require_within(Limits(1, 1, 1, 1), facts, facts, exact_weights=False)
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from itertools import cycle
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 import pytest
@@ -316,3 +317,48 @@ def test_memory_of_a_long_session_stays_bounded(exported: Bundle, engine: Engine
         tracemalloc.stop()
     # What came in these three hours takes 8 MB, and the arrivals 3 MB.
     assert max(held) - held[0] < 300_000
+
+
+@pytest.fixture(scope="module")
+def tolerant(exported: Bundle) -> Bundle:
+    """The same bundle, trained to answer without one of its modalities."""
+    training = msgspec.structs.replace(exported.manifest.training, modality_dropout=0.3)
+    return replace(exported, manifest=msgspec.structs.replace(exported.manifest, training=training))
+
+
+def test_a_network_that_can_do_without_answers_without_and_says_so(tolerant: Bundle, engine: Engine) -> None:
+    lost = between(30, 40, Modality.EDA, lambda samples: replace(samples, lead_off=True))
+    decider = Decider(tolerant, engine)
+    decisions = [d for d in decide(decider, 0, 60, lost) if d.start_s >= CALIBRATION_S]
+    touched = [d for d in decisions if d.end_s > 31.5 and d.start_s < 38.5]
+    assert touched
+    for decision in touched:
+        assert decision.label is not None
+        assert decision.without == ("eda",)
+        assert decision.reason == "without eda: eda: the device says that the electrode is off"
+    whole = [d for d in decisions if d.end_s < 30 or d.start_s > 40]
+    assert {d.without for d in whole} == {()}
+    # The other signal decides alone: what EDA was before it was lost changes nothing.
+    other = Decider(tolerant, engine)
+
+    def shift(samples: Samples) -> Samples | None:
+        return lost(replace(samples, values=samples.values + (samples.modality is Modality.EDA)))
+
+    again = {d.index: d for d in decide(other, 0, 60, shift)}
+    for decision in touched:
+        assert again[decision.index].probabilities == decision.probabilities
+
+
+def test_without_both_signals_there_is_no_label(tolerant: Bundle, engine: Engine) -> None:
+    decisions = list(
+        decide(Decider(tolerant, engine), 0, 60, lambda s: replace(s, lead_off=True) if 30 <= s.times_s[0] < 40 else s)
+    )
+    bad = [d for d in decisions if d.start_s >= 30 and d.end_s <= 40]
+    assert bad
+    assert {(d.label, d.abstain, d.without) for d in bad} == {(None, Abstention.NO_CONTACT, ())}
+
+
+def test_a_network_that_needs_both_abstains(exported: Bundle, engine: Engine) -> None:
+    lost = between(30, 40, Modality.EDA, lambda samples: replace(samples, lead_off=True))
+    bad = [d for d in decide(Decider(exported, engine), 0, 60, lost) if d.start_s >= 30 and d.end_s <= 40]
+    assert {(d.label, d.abstain) for d in bad} == {(None, Abstention.NO_CONTACT)}
