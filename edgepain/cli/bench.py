@@ -1,13 +1,27 @@
-"""`edgepain bench`: FLOPs, latency and memory of a bundle."""
+"""`edgepain bench`: FLOPs, latency and memory of a bundle; `edgepain bench train`: the speed of training."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
+from edgepain.cli.bench_train import command as train_command
 
-@click.command("bench")
+
+class _OrTrain(click.Command):
+    """Where the first argument is `train`, that command is meant (a bundle of this name is ./train)."""
+
+    def make_context(
+        self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
+    ) -> click.Context:
+        if args[:1] == ["train"]:
+            return train_command.make_context(f"{info_name} train", args[1:], parent, **extra)
+        return super().make_context(info_name, args, parent, **extra)
+
+
+@click.command("bench", cls=_OrTrain)
 @click.argument("bundle", type=click.Path(path_type=Path), required=False)
 @click.option("--run", type=click.Path(path_type=Path), help="Training run of the bundle: torch then has its weights.")
 @click.option("--runs", type=click.IntRange(10, 1_000_000), default=300, show_default=True, help="Answers per engine.")
@@ -16,13 +30,14 @@ def command(bundle: Path | None, run: Path | None, runs: int, as_json: bool) -> 
     """Measure BUNDLE (by default the packaged demonstration) beside the paper's figures.
 
     Every engine runs in a process of its own, on one thread, in turns with the others. What cannot be measured
-    here reads n/a and says why.
+    here reads n/a and says why. `edgepain bench train` measures training instead; see its own --help.
 
     \b
     Examples:
       edgepain bench
       edgepain bench bundles/first --run runs/first --runs 1000
       edgepain bench bundles/first --json > bench.json
+      edgepain bench train
     """
     import msgspec
     from rich.console import Console
