@@ -20,6 +20,7 @@ COMMANDS = {
     "export": ("edgepain.cli.export", "turn a training run into a bundle for a device"),
     "report": ("edgepain.cli.report", "results of runs beside the paper's, as a page, tables and pictures"),
     "run": ("edgepain.cli.run", "live decisions from a sensor on a serial port"),
+    "search": ("edgepain.cli.search", "choose learning rate and dropout of a run within its training subjects"),
     "simulate": ("edgepain.cli.simulate", "play a recording or a simulated person as a wearable on a port"),
     "train": ("edgepain.cli.train", "train the staged CrossMod-Transformer on a dataset"),
 }

@@ -82,6 +82,7 @@ HOW = {"resume", "peer", "workers", "engine", "address", "keep_features", "redo"
     "--redo", multiple=True, metavar="STAGE", help="With --resume: train this stage again, and what needs it."
 )
 @click.option("--keep-features", is_flag=True, help="Keep the frozen features that stages hand on.")
+@click.option("--no-train", is_flag=True, help="Only create the run folder, for edgepain search.")
 @click.pass_context
 def command(context: click.Context, /, **asked: Any) -> None:
     """Train FCN, ALSTM and Transformer block for each modality, then CrossMod; judge them on people held out.
@@ -116,6 +117,9 @@ def command(context: click.Context, /, **asked: Any) -> None:
         if asked["redo"]:
             forget_stages(run, asked["redo"])
         _describe(run)
+        if asked["no_train"]:
+            click.echo(f"next: edgepain search {run.folder}, or edgepain train --resume {run.folder}")
+            return
         try:
             errors = _work(run, **asked)
         except KeyboardInterrupt:
