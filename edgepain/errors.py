@@ -7,6 +7,7 @@
     ├── CheckpointError           3  a run folder or checkpoint does not fit (also a ValueError)
     ├── BundleError               4  a model bundle is damaged, too new, or not what it says it is
     │   └── BundleMismatchError   4  a sound bundle that does not fit this sensor
+    ├── ClusterError              1  a Ray cluster cannot be used, or went away
     ├── VerificationError         5  an exported model or an engine does not answer like the original
     └── PortError                 6  a serial port cannot be opened, or is gone for good (also an OSError)
 
@@ -55,6 +56,10 @@ class BundleError(EdgepainError):
 
 class BundleMismatchError(BundleError):
     """The bundle is sound, but is for other signals than the sensor gives."""
+
+
+class ClusterError(EdgepainError):
+    """A Ray cluster cannot be used, or went away."""
 
 
 class VerificationError(EdgepainError):

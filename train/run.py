@@ -9,6 +9,7 @@ folds/<fold>/search/      trials of a search for hyper-parameters, see `edgepain
 folds/<fold>/chosen.json  what it chose for stages of this fold, instead of config.json's settings
 folds/<fold>/answers/     <method>.npz, what each method said of the fold's held-out windows
 results.json              scores of every model on held-out subjects
+ray.log                   what Ray had to say, where a cluster worked on the run
 """
 
 from __future__ import annotations

@@ -7,7 +7,9 @@ killed costs its task the epoch that it was in.
 from __future__ import annotations
 
 import multiprocessing
+import os
 import signal
+import threading
 import traceback
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -152,8 +154,17 @@ def in_process(folder: Path, task: Task, threads: int, keep_features: bool) -> s
 def _in_child(call: Call, result: Connection) -> None:
     # Ctrl-C goes to every process of the terminal; this one is ended by its parent.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     result.send_bytes(call.function(*call.arguments).encode())
     result.close()
+
+
+def _end_with_parent() -> None:
+    """A parent that was killed leaves nobody behind who would keep its folds locked."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    wait([parent.sentinel])
+    os._exit(1)
 
 
 def _received(connection: Connection) -> str | None:

@@ -76,8 +76,12 @@ HOW = {"resume", "peer", "workers", "engine", "address", "keep_features", "redo"
 @click.option(
     "--engine", type=click.Choice(["local", "ray"]), default="local", show_default=True, help="Where folds are trained."
 )
-@click.option("--address", help="Of a Ray cluster, with --engine ray. Default: one on this machine.")
-@click.option("--threads", type=click.IntRange(1), help="Processor threads of each worker; --resume keeps the run's.")
+@click.option("--address", help="HOST:PORT of a Ray cluster, or auto. Default: one on this machine.")
+@click.option(
+    "--threads",
+    type=click.IntRange(1),
+    help="Processor threads of each task; --resume keeps the run's. Default: cores over workers; with ray 1.",
+)
 @click.option(
     "--redo", multiple=True, metavar="STAGE", help="With --resume: train this stage again, and what needs it."
 )
@@ -96,6 +100,7 @@ def command(context: click.Context, /, **asked: Any) -> None:
       edgepain train --dataset e4 --root sessions --config quick --out runs/stress --protocol 10-fold --workers 2 \\
           --option positive=interview --option negative=relax1,relax2
       edgepain train --resume runs/loso --workers 4
+      edgepain train --resume runs/loso --engine ray --address auto
       edgepain train --resume runs/loso --redo transformer.eda
     """
     require("train", "torch", "safetensors", "sklearn", "scipy")
@@ -195,7 +200,7 @@ def _plan(**asked: Any) -> Plan:
         epoch_choice="test-fold" if asked["test_fold"] else "last",
         peers=tuple(dict.fromkeys(asked["peers"])),
         network=not asked["peers_only"],
-        threads=asked["threads"] or max(1, cores // asked["workers"]),
+        threads=asked["threads"] or (1 if asked["engine"] == "ray" else max(1, cores // asked["workers"])),
     )
 
 
