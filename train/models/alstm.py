@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from edgepain.train.models.bf16 import Dropout
+from edgepain.train.models.bf16 import Dropout, trains_in_bf16
 
 
 def elish(x: Tensor) -> Tensor:
@@ -35,4 +35,7 @@ class ALSTM(nn.Module):
         weights_BS1 = torch.softmax(elish(self.score(hidden_BSH)), dim=1)
         context_B1H = (weights_BS1 * hidden_BSH).sum(dim=1, keepdim=True)
         tokens_BSC = torch.cat([context_B1H.expand_as(hidden_BSH), hidden_BSH], dim=2)
+        if trains_in_bf16(self):
+            # Gradients then need not pass through all tokens to the last.
+            return tokens_BSC, torch.cat([context_B1H[:, 0], hidden_BSH[:, -1]], dim=1)
         return tokens_BSC, tokens_BSC[:, -1]

@@ -29,10 +29,13 @@ class _Attention(torch.autograd.Function):
     def forward(ctx: Any, query_BSD: Tensor, key_BTD: Tensor, value_BTD: Tensor, heads: int) -> Tensor:
         joined_BSD = torch.empty_like(query_BSD)
         kept = []
+        scores = query_BSD.new_empty(
+            min(CHUNK_WINDOWS, len(query_BSD)) * heads, query_BSD.shape[1], key_BTD.shape[1], dtype=torch.float32
+        )
         chunks = [torch.split(x, CHUNK_WINDOWS) for x in (query_BSD, key_BTD, value_BTD, joined_BSD)]
         for query, key, value, joined in zip(*chunks, strict=True):
             query_NSW, key_NTW, value_NTW = (_split(x, heads) for x in (query, key, value))
-            scores_NST = torch.bmm(query_NSW, key_NTW.mT).float()
+            scores_NST = scores[: len(query_NSW)].copy_(torch.bmm(query_NSW, key_NTW.mT))
             scores_NST.sub_(scores_NST.amax(2, keepdim=True)).exp2_()
             sums_NS1 = scores_NST.sum(2, keepdim=True)
             powers_NST = scores_NST.to(torch.bfloat16)
