@@ -54,6 +54,7 @@ def test_wheel_holds_one_top_level_package_and_the_demonstration(wheel: Path) ->
     assert {top for top in tops if not top.endswith(".dist-info")} == {"edgepain"}
     assert "edgepain/py.typed" in names
     assert "edgepain/train/configs/paper.toml" in names
+    assert {"edgepain/train/report/page.html.jinja", "edgepain/train/report/page.css"} <= set(names)
     assert "edgepain/demo/bundle/manifest.json" in names
     assert "edgepain/demo/recording.csv.gz" in names
     assert sum(i.file_size for i in zipfile.ZipFile(wheel).infolist() if "/demo/bundle/" in i.filename) < 5_000_000

@@ -1,13 +1,14 @@
 """From answers to numbers over folds, seeds and subjects.
 
-A condition is a model, how its windows were scaled, and the modality that was missing. Several seeds train on the same
-people, which is no new evidence: scores of a fold are first averaged over its seeds.
+A condition is a model, how its windows were scaled, and the modality that was missing. Several seeds judge the same
+people, which is no new evidence. Where they share folds, a fold is first averaged over its seeds. Where each seed drew
+folds of its own, all folds are kept apart, and intervals count the folds of one seed.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -40,9 +41,9 @@ class Summary:
 
     mean, sd (n − 1, over folds) and pooled (all windows of a seed at once, then the mean over seeds) are indexed by
     METRICS; NaN where there is none. f1_interval: 95 % confidence interval of the mean F1 by Student's t over folds,
-    cut at 0 and 1.
-    seed_sd: SD of the seeds' means over the same folds. one_class: folds without a window of some class, which count in
-    `pooled` only. windows, left_out: of one seed, on average.
+    cut at 0 and 1. seed_sd: SD of the seeds' means, over the same folds where they share them. one_class: folds
+    without a window of some class, which count in `pooled` only. windows, left_out: of one seed, on average. redrawn:
+    seeds have folds of their own.
     """
 
     condition: Condition
@@ -57,11 +58,13 @@ class Summary:
     seed_sd: pd.Series
     pooled: pd.Series
     f1_interval: tuple[float, float] | None
+    redrawn: bool
 
 
-def fold_of(answers: Answers) -> str:
-    """The fold's name without its seed."""
-    return _SEED.sub("", answers.fold)
+def redrawn(answers: Sequence[Answers]) -> bool:
+    """Whether folds of one number hold different people under different seeds."""
+    people: dict[str, set[str]] = {}
+    return any(set(a.subjects) != people.setdefault(_without_seed(a), set(a.subjects)) for a in answers)
 
 
 def by_condition(answers: Sequence[Answers]) -> dict[Condition, list[Answers]]:
@@ -73,8 +76,12 @@ def by_condition(answers: Sequence[Answers]) -> dict[Condition, list[Answers]]:
 
 
 def fold_scores(answers: Sequence[Answers]) -> pd.DataFrame:
-    """Scores of answers of one condition: index (fold, seed), columns METRICS, NaN where a class is missing."""
-    rows = {(fold_of(a), a.seed): _as_row(score(a.labels, a.probabilities, a.subjects)) for a in answers}
+    """Scores of answers of one condition: index (fold, seed), columns METRICS, NaN where a class is missing.
+
+    A fold that seeds share has one name for all.
+    """
+    name = _namer(answers)
+    rows = {(name(a), a.seed): _as_row(score(a.labels, a.probabilities, a.subjects)) for a in answers}
     index = pd.MultiIndex.from_tuples(rows, names=["fold", "seed"])
     return pd.DataFrame(list(rows.values()), index=index, columns=list(METRICS), dtype=np.float64)
 
@@ -90,7 +97,8 @@ def summarise(condition: Condition, answers: Sequence[Answers], scores: pd.DataF
     seeds = sorted({a.seed for a in answers})
     each_seed = [join([a for a in answers if a.seed == seed]) for seed in seeds]
     pooled = pd.DataFrame([_as_row(score(a.labels, a.probabilities, a.subjects)) for a in each_seed])
-    names = dict.fromkeys(fold_of(a) for a in answers)
+    names = dict.fromkeys(map(_namer(answers), answers))
+    own_folds = redrawn(answers)
     return Summary(
         condition=condition,
         folds=len(folds),
@@ -101,9 +109,10 @@ def summarise(condition: Condition, answers: Sequence[Answers], scores: pd.DataF
         left_out=float(np.mean([a.left_out for a in each_seed])),
         mean=folds.mean(),
         sd=folds.std(ddof=1),
-        seed_sd=_seed_sd(scores),
+        seed_sd=_seed_sd(scores, own_folds),
         pooled=pooled.astype(np.float64).mean(),
-        f1_interval=_interval(folds["f1"].to_numpy()),
+        f1_interval=_interval(folds["f1"].to_numpy(), len(seeds) if own_folds else 1),
+        redrawn=own_folds,
     )
 
 
@@ -144,18 +153,29 @@ def _as_row(scores: msgspec.Struct) -> dict[str, float | None]:
     return {name: getattr(scores, name) for name in METRICS}
 
 
-def _interval(values: npt.NDArray[np.float64]) -> tuple[float, float] | None:
-    if values.size < 2:
+def _without_seed(answers: Answers) -> str:
+    return _SEED.sub("", answers.fold)
+
+
+def _namer(answers: Sequence[Answers]) -> Callable[[Answers], str]:
+    return (lambda a: a.fold) if redrawn(answers) else _without_seed
+
+
+def _interval(values: npt.NDArray[np.float64], repeats: int) -> tuple[float, float] | None:
+    """repeats: how often the same people come in the values; they count once."""
+    independent = values.size // repeats
+    if independent < 2:
         return None
-    error = float(stats.sem(values))
+    mean, error = float(values.mean()), float(np.std(values, ddof=1) / np.sqrt(independent))
     if error == 0.0:
-        return float(values[0]), float(values[0])
-    low, high = stats.t.interval(0.95, values.size - 1, loc=values.mean(), scale=error)
+        return mean, mean
+    low, high = stats.t.interval(0.95, independent - 1, loc=mean, scale=error)
     return max(float(low), 0.0), min(float(high), 1.0)
 
 
-def _seed_sd(scores: pd.DataFrame) -> pd.Series:
-    """Over folds that every seed has, so that an unfinished seed is not compared on other people."""
-    complete = scores["f1"].unstack("seed").dropna().index
-    means = scores[scores.index.isin(complete, level="fold")].groupby(level="seed").mean()
-    return means.std(ddof=1)
+def _seed_sd(scores: pd.DataFrame, own_folds: bool) -> pd.Series:
+    """Where seeds share folds, over those that all have: an unfinished seed is not compared on other people."""
+    if not own_folds:
+        complete = scores["f1"].unstack("seed").dropna().index
+        scores = scores[scores.index.isin(complete, level="fold")]
+    return scores.groupby(level="seed").mean().std(ddof=1)

@@ -126,9 +126,11 @@ def drawn_run() -> Callable[..., DrawnRun]:
             name: changes.pop(name) for name in DrawnRun.__dataclass_fields__ if name in changes and name != "config"
         }
         of_train = {name: changes.pop(name) for name in ("scaling", "modality_dropout", "window") if name in changes}
+        redraw = changes.pop("redraw", False)
         folds = tuple(
-            FoldConfig(f"seed{seed}-fold{i // per_fold:03d}", seed, subjects[i : i + per_fold])
+            FoldConfig(f"seed{seed}-fold{i // per_fold:03d}", seed, order[i : i + per_fold])
             for seed in seeds
+            for order in [subjects[seed:] + subjects[:seed] if redraw else subjects]
             for i in range(0, len(subjects), per_fold)
         )
         defaults: dict[str, Any] = {

@@ -253,6 +253,16 @@ def test_unfinished_runs_and_folds_of_one_class_are_reported_as_such(
     assert (result["folds"], result["folds_without_a_class"], result["subjects"]) == ("6", "1", "7")
 
 
+def test_seeds_with_folds_of_their_own_are_compared_by_subject_only(
+    drawn_run: Callable[..., Any], tmp_path: Path
+) -> None:
+    run = drawn_run(Path("runs/drawn"), seeds=(0, 1), redraw=True, people=8, models=("fcn.eda", "crossmod"))
+    page = Page(write_report([run], tmp_path))
+    assert "2 seeds, each with folds of its own" in page.text
+    assert {row["unit"] for row in rows(tmp_path / "tables/drawn-tests.csv")} == {"accuracy of subjects"}
+    assert {row["folds"] for row in rows(tmp_path / "tables/drawn-results.csv")} == {"8"}
+
+
 @pytest.mark.parametrize("models", [("random-forest",), ("crossmod",)])
 def test_a_single_model_makes_a_report(models: tuple[str, ...], drawn_run: Callable[..., Any], tmp_path: Path) -> None:
     run = drawn_run(Path("runs/one"), models=models, network=models == ("crossmod",), scalings=("subject",))

@@ -79,12 +79,27 @@ def test_a_fold_is_averaged_over_its_seeds_first() -> None:
     ]
     result = summary(answers)
     # Two folds, not four: both 3/4.
-    assert (result.folds, result.seeds, result.windows) == (2, 2, 8)
+    assert (result.redrawn, result.folds, result.seeds, result.windows) == (False, 2, 2, 8)
     assert result.mean["accuracy"] == pytest.approx(3 / 4)
     assert result.sd["accuracy"] == pytest.approx(0)
     # Means of the seeds: 7/8 and 5/8.
     assert result.seed_sd["accuracy"] == pytest.approx((1 / 4) / math.sqrt(2))
     assert list(over_seeds(fold_scores(answers)).index) == ["f0", "f1"]
+
+
+def test_seeds_with_folds_of_their_own_do_not_make_more_people() -> None:
+    answers = [
+        said("seed0-f0", LABELS, ALL_RIGHT, "abab"),
+        said("seed0-f1", LABELS, TWO_WRONG, "cdcd"),
+        said("seed1-f0", LABELS, ALL_RIGHT, "acac", seed=1),
+        said("seed1-f1", LABELS, TWO_WRONG, "bdbd", seed=1),
+    ]
+    result = summary(answers)
+    assert (result.redrawn, result.folds, result.subjects, result.windows) == (True, 4, 4, 8)
+    assert result.sd["f1"] == pytest.approx(math.sqrt(4 * (1 / 4) ** 2 / 3))
+    # Two folds a seed leave one degree of freedom: t of 12.7, and bounds beyond 0 and 1.
+    assert result.f1_interval == (0.0, 1.0)
+    assert result.seed_sd["f1"] == pytest.approx(0)
 
 
 def test_seeds_are_compared_on_folds_that_both_have() -> None:

@@ -22,7 +22,7 @@ def differences(digest: Digest) -> list[Comparison]:
     pairs = _pairs(digest)
     found: list[Comparison] = []
     protocol = digest.run.config.protocol
-    if protocol != "holdout":
+    if protocol != "holdout" and not digest.summaries[digest.trained(digest.main)].redrawn:
         found += compare(
             SUBJECT_F1 if protocol == "loso" else FOLD_F1,
             pairs,
@@ -74,10 +74,13 @@ def _notes(digest: Digest) -> tuple[str, ...]:
         "FAT: FCN-ALSTM-Transformer.",
     ]
     protocol = digest.run.config.protocol
+    main = digest.summaries[digest.trained(digest.main)]
     if protocol == "holdout":
         notes.append("One fold gives no pairs of folds: only subjects are compared.")
+    elif main.redrawn:
+        notes.append("Seeds have folds of their own, which share people: only subjects are compared.")
     elif protocol != "loso":
-        folds = digest.summaries[digest.trained(digest.main)].folds
+        folds = main.folds
         notes.append(
             f"{folds} folds cannot give p below {2 / 2**folds:.2g}, however large the difference; subjects can. "
             "Subjects of one fold share a trained network, so their pairs are not independent of each other."

@@ -74,7 +74,7 @@ def pooled_table(digest: Digest) -> Table | None:
         shown.append(row)
     notes = ["All held-out windows at once, per cent; with several seeds, the mean over seeds."]
     if any(summary.seeds > 1 for summary in summaries):
-        notes.append("SD of seeds: of the means over the same folds, n − 1. It says what chance in training changes.")
+        notes.append("SD of seeds: of the seeds' means, n − 1. It says how much chance decides.")
     raw = pd.DataFrame([raw_row(digest, summary) for summary in summaries])
     raw = raw.drop(columns=["f1_ci_low", "f1_ci_high", *(f"{m}_{s}" for m in METRICS for s in ("mean", "sd"))])
     return Table(
@@ -154,10 +154,16 @@ def _main_notes(digest: Digest, summaries: Sequence[Summary]) -> tuple[str, ...]
         notes[0] += " Mean ± SD (n − 1) over folds; 95 % confidence interval of the mean F1 by Student's t over folds."
     else:
         notes[0] += " One fold: there is no SD and no confidence interval over folds."
-    if any(summary.seeds > 1 for summary in summaries):
+    seeds = max(summary.seeds for summary in summaries)
+    if first.redrawn:
         notes.append(
-            f"{max(s.seeds for s in summaries)} seeds: a fold is averaged over its seeds first, for training on the "
-            "same people again is no new evidence."
+            f"{seeds} seeds, each with folds of its own: the SD is over all of them, the confidence interval counts "
+            "the folds of one seed, for judging the same people again is no new evidence."
+        )
+    elif seeds > 1:
+        notes.append(
+            f"{seeds} seeds: a fold is averaged over its seeds first, for judging the same people again is no new "
+            "evidence."
         )
     if first.one_class:
         notes.append(
