@@ -19,7 +19,7 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-SHIPPED = ("paper", "quick", "demo")
+SHIPPED = ("paper", "small", "quick", "demo")
 
 Epochs = Annotated[int, Meta(ge=1, le=100_000)]
 Rate = Annotated[float, Meta(gt=0, le=1)]

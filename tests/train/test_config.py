@@ -76,7 +76,7 @@ def test_a_wrong_field_is_named(tiny_toml: Path, tmp_path: Path, old: str, new: 
 
 @pytest.mark.parametrize("name", ["papre", "x" * 5000, "a\0b", "."])
 def test_a_file_that_cannot_be_read_is_refused(name: str) -> None:
-    with pytest.raises(ConfigError, match="use paper, quick, demo, or the path of a TOML file"):
+    with pytest.raises(ConfigError, match="use paper, small, quick, demo, or the path of a TOML file"):
         load_config(name)
 
 
