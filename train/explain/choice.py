@@ -200,7 +200,7 @@ class _Person(Dataset):
     def label(self, names: Sequence[str]) -> str:
         for event in self._chosen.events:
             if event.start_s - 1e-6 <= self._at_s and self._at_s + self._seconds <= event.end_s + 1e-6:
-                return names[event.label] if names else event.name
+                return names[event.label] if names else event.name.removeprefix("label ")
         return ""
 
     def _tiles(self, recording: Recording) -> Iterator[Event]:

@@ -27,8 +27,8 @@ SIGNAL_COLOUR = "#222222"
 SCALED_COLOURS = ("#0072B2", "#D55E00")
 UNITS = {"uS": "µS", "uV": "µV"}
 EVEN = "× even attention"
-# Colour is not stretched over less than this around even attention, or it would show noise.
-EVEN_RANGE = (0.9, 1.1)
+# Colour is not stretched over less than this to either side of even attention, or it would show noise.
+EVEN_SHARE = 0.02
 
 
 def signal_label(modality: Modality) -> str:
@@ -81,6 +81,7 @@ def draw_overlay(window: ChosenWindow, weights: dict[tuple[str, str], Array], ti
         for column, name in enumerate(columns):
             ax = axes[row, column]
             image = _fill(ax, window, window.values[row], weights[m, name])
+            _say_if_even(ax, weights[m, name])
             _colour_bar(figure, ax, image, EVEN)
             if row == 0:
                 ax.set_title(name)
@@ -102,6 +103,7 @@ def draw_heads(window: ChosenWindow, maps: Sequence[AttentionMap], title: str) -
         above.set_xlim(*_span(window))
         heads = len(a.weights)
         image = _show(below, a.received_by_head, (*_edges(window), heads + 0.5, 0.5), LOW_TO_HIGH)
+        _say_if_even(below, a.received_by_head)
         below.set_yticks(range(1, heads + 1))
         _colour_bar(figure, below, image, EVEN)
         if row == 0:
@@ -125,6 +127,7 @@ def draw_cross(window: ChosenWindow, maps: Sequence[AttentionMap], title: str) -
         extent = (*_edges(window), *_edges(window))
         image = _show(ax, a.mean, extent, MATRIX, origin="lower")
         ax.set(xlim=_span(window), ylim=_span(window))
+        _say_if_even(ax, a.mean)
         _colour_bar(figure, ax, image, EVEN)
         ax.set_xlabel(f"time of keys: {_token(a.block, a.key)} (s)")
         above.plot(window.times_s, _signal(window, key), color=SIGNAL_COLOUR, linewidth=1)
@@ -149,11 +152,11 @@ def draw_contributions(window: ChosenWindow, maps: Sequence[ContributionMap], ti
     axes = figure.subplots(3, len(maps), squeeze=False, sharex="col", height_ratios=(1, 1, 3))
     for (above, total, ax), a in zip(axes.T, maps, strict=True):
         above.set_title(
-            a.name.upper() if a.name != FUSION else "fused" if a.exact else "fused (slopes only)", loc="left"
+            a.name.upper() if a.name != FUSION else "fused" if a.exact else "fused (slopes)", loc="left", fontsize=11
         )
         for m, values, colour in zip(window.modalities, window.scaled, SCALED_COLOURS, strict=False):
             if a.name in (m, FUSION):
-                above.plot(window.times_s, values, color=colour, linewidth=1, label=f"{m.upper()}, scaled")
+                above.plot(window.times_s, values, color=colour, linewidth=1, label=m.upper())
         above.legend(fontsize=8, frameon=False, loc="lower right", bbox_to_anchor=(1, 0.98), ncols=2)
         total.plot(window.times_s, a.over_time, color=SIGNAL_COLOUR, linewidth=1)
         _widen(total, a.over_time)
@@ -196,8 +199,17 @@ def _fill(ax: Axes, window: ChosenWindow, values: Array, weights: Array) -> Any:
 
 def _show(ax: Axes, weights: Array, extent: tuple[float, float, float, float], colours: str, **options: Any) -> Any:
     """Weights [rows, columns] as an image."""
-    low, high = min(float(weights.min()), EVEN_RANGE[0]), max(float(weights.max()), EVEN_RANGE[1])
+    low, high = min(float(weights.min()), 1 - EVEN_SHARE), max(float(weights.max()), 1 + EVEN_SHARE)
     return ax.imshow(weights, aspect="auto", cmap=colours, vmin=low, vmax=high, extent=extent, **options)
+
+
+def _say_if_even(ax: Axes, weights: Array) -> None:
+    """A picture of one colour needs a word, or it looks broken."""
+    largest = float(np.abs(weights - 1).max())
+    if largest < EVEN_SHARE:
+        box = {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 2}
+        text = f"even within {max(largest, 0.001):.1%}"
+        ax.text(0.5, 0.06, text, transform=ax.transAxes, ha="center", fontsize=8, bbox=box)
 
 
 def _widen(ax: Axes, values: Array) -> None:

@@ -37,9 +37,9 @@ def draw_planes(
             "out: embeddings.csv names the subject of each point"
         )
     rows, kinds = windows.modalities, ("fcn", "alstm", "transformer")
-    figure = Figure(figsize=(14, 0.9 + 3.5 * len(rows)), layout="constrained")
+    figure = Figure(figsize=(16, 0.9 + 3.5 * len(rows)), layout="constrained")
     figure.suptitle(title, fontsize=12, parse_math=False)
-    grid = figure.add_gridspec(len(rows), 4, width_ratios=(1, 1, 1, 1.25))
+    grid = figure.add_gridspec(len(rows), 4, width_ratios=(1, 1, 1, 1.7))
     places = {f"{kind}.{m}": grid[row, column] for row, m in enumerate(rows) for column, kind in enumerate(kinds)}
     for block, place in {**places, "crossmod": grid[:, 3]}.items():
         ax = figure.add_subplot(place)
