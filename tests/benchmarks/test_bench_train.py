@@ -32,6 +32,7 @@ def report() -> TrainReport:
 def test_every_stage_is_measured_in_three_ways(report: TrainReport) -> None:
     assert tuple(s.stage for s in report.stages) == KINDS
     assert (report.windows, report.rounds, report.threads, report.accuracy) == (9, 2, 1, None)
+    assert report.clock == "processor"
     assert [s.epochs for s in report.stages] == [2 * 900, 2 * 500, 2 * 100, 50]
     for s in report.stages:
         assert min(s.plain_s, s.plain_kept_s, s.ours_s) > 0
