@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
+import msgspec
 import pytest
 
 from edgepain.errors import ConfigError, DataError
 from edgepain.signal import Modality
+from edgepain.train.chosen import write_chosen
 from edgepain.train.report import STEPS, write_report
 
 VOID = {"meta", "img", "br", "link"}
@@ -92,7 +94,7 @@ def test_every_table_and_picture_names_the_protocol(ten_fold: Path) -> None:
         page.all("alt")
     )
     for path in (ten_fold.parent / "tables").iterdir():
-        assert protocol in path.read_text() or path.name == "ten-stages.csv"
+        assert protocol in path.read_text()
 
 
 def test_results_stand_beside_the_papers_figures(ten_fold: Path) -> None:
@@ -139,7 +141,7 @@ def test_conditions_have_a_row_each(ten_fold: Path) -> None:
         ({"kind": "5-fold"}, "The paper has no figures for BioVid under 5-fold"),
         ({"labels": ("BL1", "PA3")}, "The paper has no figures for biovid, BL1 / PA3"),
         ({"epoch_choice": "test-fold"}, "which the paper does not do"),
-        ({"dataset": "e4", "labels": ("relax", "speech")}, "The classes 'relax' and 'speech' are not of pain."),
+        ({"dataset": "e4", "labels": ("relax", "speech")}, "The classes 'relax' and 'speech' do not name pain."),
     ],
 )
 def test_without_a_match_the_papers_figures_are_left_out(
@@ -251,6 +253,22 @@ def test_unfinished_runs_and_folds_of_one_class_are_reported_as_such(
     assert "Folds without a window of some class: 1 (fold001)." in page.text
     result = rows(tmp_path / "tables/half-results.csv")[0]
     assert (result["folds"], result["folds_without_a_class"], result["subjects"]) == ("6", "1", "7")
+
+
+def test_settings_that_a_search_chose_are_shown_as_a_range(drawn_run: Callable[..., Any], tmp_path: Path) -> None:
+    run = drawn_run(tmp_path / "searched", models=("fcn.eda", "crossmod"))
+    for fold, rate in zip(run.config.folds[:2], (2e-5, 7e-4), strict=True):
+        folder = run.folder / "folds" / fold.name
+        folder.mkdir(parents=True)
+        write_chosen(folder, {"fcn.eda": msgspec.structs.replace(run.config.train.fcn, learning_rate=rate)})
+    write_report([run], tmp_path / "out")
+    markdown = (tmp_path / "out/tables/searched-stages.md").read_text()
+    assert "2e-05 to 0.0007" in next(line for line in markdown.splitlines() if "fcn.eda" in line)
+    assert "A search on training subjects chose settings" in markdown
+    rates = [
+        row["learning_rate"] for row in rows(tmp_path / "out/tables/searched-stages.csv") if row["stage"] == "fcn.eda"
+    ]
+    assert sorted(set(map(float, rates))) == [2e-5, 3e-4, 7e-4]
 
 
 def test_seeds_with_folds_of_their_own_are_compared_by_subject_only(

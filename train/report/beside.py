@@ -62,6 +62,6 @@ def not_pain(run: ReportableRun) -> str:
         return ""
     classes = " and ".join(repr(label) for label in run.labels)
     return (
-        f"The classes {classes} are not of pain. These results say how well the same signals tell them apart; they say "
+        f"The classes {classes} do not name pain. These results say how well the signals tell them apart; they say "
         "nothing about pain."
     )

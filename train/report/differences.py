@@ -9,7 +9,7 @@ from edgepain.train.report.results import run_columns
 from edgepain.train.report.source import TEMPERED, Digest
 from edgepain.train.report.table import Table
 from edgepain.train.report.text import model_name, p_value, printable, signed
-from edgepain.train.significance import Comparison, compare
+from edgepain.train.significance import MIN_PAIRS, Comparison, compare
 from edgepain.train.statistics import over_seeds, subject_scores
 
 FOLD_F1 = "F1 of folds"
@@ -79,7 +79,7 @@ def _notes(digest: Digest) -> tuple[str, ...]:
         notes.append("One fold gives no pairs of folds: only subjects are compared.")
     elif main.redrawn:
         notes.append("Seeds have folds of their own, which share people: only subjects are compared.")
-    elif protocol != "loso":
+    elif protocol != "loso" and main.folds >= MIN_PAIRS:
         folds = main.folds
         notes.append(
             f"{folds} folds cannot give p below {2 / 2**folds:.2g}, however large the difference; subjects can. "

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from edgepain.train.chosen import read_chosen
+from edgepain.train.config import StageConfig
 from edgepain.train.paper import STAGES
 from edgepain.train.report.beside import not_pain, printed_table
+from edgepain.train.report.results import run_columns
 from edgepain.train.report.source import Digest
 from edgepain.train.report.table import Table
 from edgepain.train.report.text import NONE, listed, printable
@@ -74,37 +78,53 @@ def stages_table(digest: Digest) -> Table | None:
     config = digest.run.config
     if not config.network:
         return None
+    chosen = [read_chosen(digest.run.folder / "folds" / fold.name) for fold in config.folds]
     rows, raw = [], []
     for name, stage in stage_configs(config.modalities, config.train).items():
-        milestones = ", ".join(map(str, stage.milestones))
+        of_folds = [stages.get(name, stage) for stages in chosen]
         epochs, rate, dropout, schedule = STAGES[name.partition(".")[0]]
         rows.append(
             {
                 "Stage": name,
-                "Epochs": str(stage.epochs),
+                "Epochs": _range([s.epochs for s in of_folds]),
                 "paper: epochs": epochs,
-                "Learning rate": f"{stage.learning_rate:g}",
+                "Learning rate": _range([s.learning_rate for s in of_folds]),
                 "paper: searched rates": rate,
-                "Dropout": f"{stage.dropout:g}",
+                "Dropout": _range([s.dropout for s in of_folds]),
                 "paper: searched dropouts": dropout,
-                "Schedule": f"× {stage.gamma:g} at [{milestones}]" if milestones else "none",
+                "Schedule": _schedule(stage),
                 "paper: schedule": schedule,
             }
         )
-        raw.append(
-            {"run": digest.label, "stage": name, "epochs": stage.epochs, "learning_rate": stage.learning_rate}
-            | {"dropout": stage.dropout, "milestones": milestones, "gamma": stage.gamma}
-        )
-    frame = pd.DataFrame(rows)
+        raw += [
+            {**run_columns(digest), "fold": fold.name, "stage": name}
+            | {"epochs": s.epochs, "learning_rate": s.learning_rate, "dropout": s.dropout, "schedule": _schedule(s)}
+            for fold, s in zip(config.folds, of_folds, strict=True)
+        ]
+    searched = any(chosen) and "A search on training subjects chose settings; where folds differ, their range is shown."
     return Table(
         f"{digest.slug}-stages",
         "Stages of training",
         digest.what,
-        frame,
+        pd.DataFrame(rows),
         pd.DataFrame(raw),
-        ("Adam. The paper (Table 4) prints ranges that it searched, not what it chose.",),
-        tuple(name for name in frame.columns if name.startswith("paper")),
+        (
+            "Adam. The paper (Table 4) prints ranges that it searched, not what it chose.",
+            *([searched] if searched else []),
+        ),
+        tuple(name for name in rows[0] if name.startswith("paper")),
     )
+
+
+def _range(values: Sequence[float]) -> str:
+    low, high = min(values), max(values)
+    text = [f"{v:.3g}" if isinstance(v, float) else str(v) for v in (low, high)]
+    return text[0] if low == high else " to ".join(text)
+
+
+def _schedule(stage: StageConfig) -> str:
+    milestones = ", ".join(map(str, stage.milestones))
+    return f"× {stage.gamma:g} at [{milestones}]" if milestones else "none"
 
 
 def _windows(digest: Digest) -> str:
