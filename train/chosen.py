@@ -29,4 +29,5 @@ def read_chosen(folder: Path) -> dict[str, StageConfig]:
 def write_chosen(folder: Path, chosen: dict[str, StageConfig]) -> None:
     """Write what `read_chosen` reads, whole or not at all."""
     text = msgspec.json.format(msgspec.json.encode(chosen), indent=2).decode()
+    folder.mkdir(parents=True, exist_ok=True)
     write_text_atomically(folder / CHOSEN, text + "\n")

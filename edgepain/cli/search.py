@@ -118,14 +118,17 @@ class _Progress:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if kind is None:
+            self._look()
         self._bars.stop()
 
     def tick(self) -> None:
         """Look again, if the last look is a while ago."""
-        now_s = time.monotonic()
-        if now_s - self._looked_s < LOOK_S:
-            return
-        self._looked_s = now_s
+        if time.monotonic() - self._looked_s >= LOOK_S:
+            self._look()
+
+    def _look(self) -> None:
+        self._looked_s = now_s = time.monotonic()
         state = self._watch.look()
         text = self._text(state, now_s)
         self._bars.update(self._bar, completed=state.trials, total=state.total, description=text)
@@ -175,8 +178,8 @@ def _show(decisions: Sequence[Decision]) -> None:
         table.add_row("", "dropout", str(first.dropouts), f"{first.configured.dropout:.2f}", dropouts)
     console.print(table)
     click.echo(
-        "bal.: balanced accuracy on inner folds of the training subjects, %. The best of many trials is too good:\n"
-        "how well this does is what the trained run says of people held out."
+        "bal.: balanced accuracy on inner folds of the training subjects, %. That of the\n"
+        "best of many trials is too good; ask the trained run how people held out fare."
     )
 
 

@@ -30,7 +30,10 @@ class Range(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def _short(value: float) -> str:
-    return f"{value:g}" if value == 0 or value >= 0.01 else f"{value:.0e}".replace("e-0", "e-")
+    if value == 0 or value >= 0.01:
+        return f"{value:g}"
+    mantissa, exponent = f"{value:e}".split("e")
+    return f"{float(mantissa):g}e{int(exponent)}"
 
 
 # Table 4 of the paper.

@@ -78,9 +78,11 @@ class Watch:
         if at is None:
             return trials * len(each.stages), {}, None
         index = each.stages.index(at)
+        left = {stage: trials * self._trial_epochs[stage] for stage in each.stages[index:]}
+        if not each.journal(at).is_file():
+            return trials * index, left, None
         study = each.study(at)
         finished, best = min(study.finished(), trials), study.best()
-        left = {stage: trials * self._trial_epochs[stage] for stage in each.stages[index:]}
         left[at] = max(0, left[at] - finished * self._trial_epochs[at] - study.running_epochs())
         state = StageState(each.fold.name, at, finished, best.value if best else None)
         return trials * index + finished, left, state

@@ -48,12 +48,16 @@ class StudySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     def differences(self, other: StudySettings) -> str:
         """What differs, this one's first; empty for the same settings."""
-        names = [n for n in self.__struct_fields__ if getattr(self, n) != getattr(other, n)]
-        return "; ".join(f"{n} {_text(getattr(self, n))}, not {_text(getattr(other, n))}" for n in names)
+        ours, theirs = self._in_words(), other._in_words()
+        names = [name for name in {**ours, **theirs} if ours.get(name) != theirs.get(name)]
+        return "; ".join(f"{name} {ours.get(name, 'none')}, not {theirs.get(name, 'none')}" for name in names)
 
-
-def _text(value: object) -> str:
-    return str(value) if isinstance(value, Range | str | int) else msgspec.json.encode(value).decode()
+    def _in_words(self) -> dict[str, str]:
+        words = {"learning rates": str(self.rates), "dropouts": str(self.dropouts), "inner folds": str(self.inner)}
+        words |= {name: str(value) for name, value in msgspec.structs.asdict(self.base).items()}
+        for stage, config in self.upstream.items():
+            words |= {f"{stage}'s {name}": str(value) for name, value in msgspec.structs.asdict(config).items()}
+        return {**words, "fingerprint of the run": self.data, "stage": self.stage}
 
 
 class Trial:
@@ -186,6 +190,9 @@ class StageStudy:
     def _open(self, force: bool) -> optuna.Study:
         found = self._stored()
         differences = found.differences(self._settings) if found else ""
+        if differences and not self._load().get_trials(deepcopy=False):
+            self.path.unlink()
+            differences = ""
         if differences and not force:
             raise ConfigError(
                 f"{self.path} was searched with other settings ({differences}); ask for the same again, or start anew "

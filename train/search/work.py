@@ -70,6 +70,10 @@ class FoldSearch:
         """Everything of the search but its result."""
         return self.fold.folder / "search"
 
+    def journal(self, stage: str) -> Path:
+        """The file of a stage's study."""
+        return self.folder / f"{stage}.journal"
+
     def undecided(self) -> str | None:
         """The first stage that is not decided yet; None at the end."""
         for stage in self.stages:
@@ -88,7 +92,7 @@ class FoldSearch:
             return
         todo = self.stages[self.stages.index(stage) :]
         for name in todo:
-            if self._journal(name).is_file() and not set(upstream(self._names, name)) & set(todo):
+            if self.journal(name).is_file() and not set(upstream(self._names, name)) & set(todo):
                 self.study(name)
         if self.plan.force:
             forget_stages(self.fold.run, todo, [self.fold])
@@ -139,9 +143,6 @@ class FoldSearch:
     @cached_property
     def _names(self) -> tuple[str, ...]:
         return tuple(stage_configs(self.fold.run.config.modalities, self.fold.run.config.train))
-
-    def _journal(self, stage: str) -> Path:
-        return self.folder / f"{stage}.journal"
 
     def _configured(self, stage: str) -> StageConfig:
         """The run's settings of a stage, with the epochs of the search."""
