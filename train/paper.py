@@ -45,8 +45,9 @@ class OtherWork:
 
 @dataclass(frozen=True)
 class PrintedTable:
-    """A table of results. subjects: how many people, None where it is not said. p_values: Wilcoxon, of the first model against the second.
+    """A table of results.
 
+    subjects: how many people, None where it is not said. p_values: Wilcoxon, of the first model against the second.
     others_from: the table that `others` is from.
     """
 
