@@ -6,14 +6,14 @@ from collections.abc import Sequence
 from statistics import mean, stdev
 
 import msgspec
-import torch
 from rich import box
 from rich.console import Console
 from rich.table import Table
 
 from edgepain.benchmarks.machine import Machine, this_machine
 from edgepain.benchmarks.train_accuracy import Comparison, compare_accuracy
-from edgepain.benchmarks.train_speed import Clock, Progress, Protocol, StageTimes, measure_speed, whole_protocol
+from edgepain.benchmarks.train_blocks import Clock
+from edgepain.benchmarks.train_speed import Progress, Protocol, StageTimes, measure_speed, whole_protocol
 
 SCHEMA = 1
 BASELINE = (
@@ -43,10 +43,9 @@ class TrainReport(msgspec.Struct, frozen=True):
 
 def benchmark_training(windows: int, rounds: int, seeds: int, threads: int, progress: Progress) -> TrainReport:
     """Measure every stage beside a plain loop, then compare accuracies over `seeds` seeds (0: not at all)."""
-    torch.set_num_threads(threads)
     machine = this_machine()
     clock: Clock = "processor" if threads == 1 else "wall"
-    stages = measure_speed(windows, rounds, clock, progress)
+    stages = measure_speed(windows, rounds, threads, clock, progress)
     return TrainReport(
         schema=SCHEMA,
         machine=machine,

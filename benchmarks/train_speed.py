@@ -1,33 +1,27 @@
-"""How long an epoch of every stage takes, beside a plain float32 loop, in turns on the same threads."""
+"""How long an epoch of every stage takes, beside a plain float32 loop, in turns on as many threads."""
 
 from __future__ import annotations
 
-import time
+import json
+import subprocess
+import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Literal
 
 import msgspec
 import torch
-from torch import Tensor, nn
 
-from edgepain.benchmarks.plain_training import Frozen, plain_epochs
-from edgepain.bundle import NetworkSpec
-from edgepain.signal import Modality
-from edgepain.train.config import StageConfig, load_config
+from edgepain.benchmarks.train_blocks import CLOCKS, KINDS, MODALITIES, Blocks, Clock
+from edgepain.errors import EdgepainError
 from edgepain.train.features import frozen_features
-from edgepain.train.models import ALSTM, FCN, CrossModFusion, TransformerBlock
 from edgepain.train.precision import resolve
 from edgepain.train.stage import EpochMetrics, Headed, Stage, train_stage
 
-KINDS = ("fcn", "alstm", "transformer", "crossmod")
-MODALITIES = (Modality.EDA, Modality.ECG)
 # BioVid, leave one subject out: 86 people with 40 windows each.
 FOLD_WINDOWS = 86 * 40
 Progress = Callable[[str], None]
-Clock = Literal["processor", "wall"]
 
 
 class StageTimes(msgspec.Struct, frozen=True):
@@ -56,107 +50,74 @@ class Protocol(msgspec.Struct, frozen=True):
     times_faster_than_kept: float
 
 
-@dataclass(frozen=True)
-class _Blocks:
-    """Untrained blocks and random windows: an epoch takes as long on any others."""
+def measure_speed(windows: int, rounds: int, threads: int, clock: Clock, progress: Progress) -> tuple[StageTimes, ...]:
+    """Measure one block of every kind on `windows` windows; the shortest of `rounds` epochs counts, after one more.
 
-    spec: NetworkSpec
-    dropout: dict[str, float]
-    x_NMS: Tensor
-    labels: Tensor
-
-    def build(self, kind: str) -> nn.Module:
-        return CrossModFusion(self.spec, self.dropout[kind]) if kind == "crossmod" else self.headed(kind)
-
-    def headed(self, kind: str) -> Headed:
-        spec, dropout = self.spec, self.dropout[kind]
-        block: nn.Module
-        if kind == "fcn":
-            block = FCN(spec.width, dropout)
-        elif kind == "alstm":
-            block = ALSTM(spec.width, dropout)
-        else:
-            block = TransformerBlock(spec.width, spec.heads, dropout)
-        return Headed(block, spec.width, spec.classes)
-
-    def frozen(self, kind: str) -> Frozen | None:
-        """What an ordinary loop runs before the block of this kind, in every step."""
-        fcn, alstm, transformer = (self.headed(name).block.eval() for name in KINDS[:3])
-
-        def tokens(x_B1S: Tensor) -> tuple[Tensor, Tensor]:
-            return fcn(x_B1S)[0], alstm(x_B1S)[0]
-
-        def embeddings(x_BMS: Tensor) -> tuple[Tensor, ...]:
-            return tuple(transformer(*tokens(x_B1S))[1] for x_B1S in torch.split(x_BMS, 1, dim=1))
-
-        return {"transformer": tokens, "crossmod": embeddings}.get(kind)
-
-    def raw(self, kind: str) -> Tensor:
-        return self.x_NMS if kind == "crossmod" else self.x_NMS[:, :1].contiguous()
-
-
-def measure_speed(windows: int, rounds: int, clock: Clock, progress: Progress) -> tuple[StageTimes, ...]:
-    """Measure one block of every kind on `windows` windows; the shortest of `rounds` epochs counts, after one more."""
-    seconds = time.process_time if clock == "processor" else time.perf_counter
-    config = load_config("paper")
-    configs: dict[str, StageConfig] = {kind: getattr(config, kind) for kind in KINDS}
+    Raises EdgepainError where the process of the plain loop ends.
+    """
+    torch.set_num_threads(threads)
     torch.manual_seed(0)
-    blocks = _Blocks(
-        NetworkSpec(MODALITIES, 2),
-        {kind: configs[kind].dropout for kind in KINDS},
-        torch.randn(windows, len(MODALITIES), config.window.steps),
-        torch.arange(windows) % 2,
-    )
-    return tuple(_measure(blocks, kind, configs[kind], config.batch_size, rounds, seconds, progress) for kind in KINDS)
+    return tuple(_measure(Blocks.of(kind, windows), rounds, threads, clock, progress) for kind in KINDS)
 
 
-def _measure(
-    blocks: _Blocks,
-    kind: str,
-    config: StageConfig,
-    batch_size: int,
-    rounds: int,
-    clock: Callable[[], float],
-    progress: Progress,
-) -> StageTimes:
-    frozen, raw = blocks.frozen(kind), blocks.raw(kind)
-    kept: tuple[Tensor, ...] = (raw,)
-    if frozen is not None:
-        with torch.no_grad():
-            parts = zip(*(frozen(x) for x in torch.split(raw, batch_size)), strict=True)
-            kept = tuple(torch.cat(list(part)) for part in parts)
-    plain = plain_epochs(blocks.build(kind), (raw,), blocks.labels, batch_size, clock, frozen)
-    plain_kept = plain_epochs(blocks.build(kind), kept, blocks.labels, batch_size, clock)
+def _measure(blocks: Blocks, rounds: int, threads: int, clock: Clock, progress: Progress) -> StageTimes:
+    kind, now = blocks.kind, CLOCKS[clock]
+    kept = blocks.kept(blocks.raw(), blocks.frozen())
     times: dict[str, list[float]] = {"plain": [], "kept": [], "ours": []}
-    start = clock()
+    config = msgspec.structs.replace(blocks.stage_config, epochs=rounds + 1, milestones=())
+    stage = Stage(kind, config, blocks.config.batch_size, 0, "benchmark")
+    command = [
+        sys.executable,
+        "-m",
+        "edgepain.benchmarks.plain_training",
+        kind,
+        str(blocks.windows),
+        str(threads),
+        clock,
+    ]
+    with (
+        TemporaryDirectory(prefix="edgepain-") as scratch,
+        subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as plain,
+    ):
+        start = now()
 
-    def after_ours(metrics: EpochMetrics) -> None:
-        nonlocal start
-        times["ours"].append(clock() - start)
-        times["plain"].append(next(plain))
-        times["kept"].append(next(plain_kept) if frozen is not None else times["plain"][-1])
-        progress(f"{kind}, round {metrics.epoch + 1} of {rounds + 1}")
-        start = clock()
+        def after_ours(metrics: EpochMetrics) -> None:
+            nonlocal start
+            times["ours"].append(now() - start)
+            for way, seconds in _next_epoch(plain).items():
+                times[way].append(seconds)
+            progress(f"{kind}, round {metrics.epoch + 1} of {rounds + 1}")
+            start = now()
 
-    stage = Stage(kind, msgspec.structs.replace(config, epochs=rounds + 1, milestones=()), batch_size, 0, "benchmark")
-    with TemporaryDirectory(prefix="edgepain-") as scratch:
-        folder = Path(scratch)
-        model = train_stage(stage, lambda: blocks.build(kind), kept, blocks.labels, folder, after_ours)
-        start = clock()
+        model = train_stage(stage, blocks.build, kept, blocks.labels, Path(scratch), after_ours)
+        start = now()
         if isinstance(model, Headed):
-            frozen_features(folder, kind, model.block, kept, index=1 if kind == "transformer" else 0)
-        features_s = clock() - start
-    shortest = {name: min(seconds[1:]) for name, seconds in times.items()}
-    alone = kind == "crossmod"
+            frozen_features(Path(scratch), kind, model.block, kept, index=1 if kind == "transformer" else 0)
+        features_s = now() - start
+    shortest = {way: min(seconds[1:]) for way, seconds in times.items()}
+    modalities = len(MODALITIES) if isinstance(model, Headed) else 1
     return StageTimes(
         stage=kind,
         plain_s=shortest["plain"],
         plain_kept_s=shortest["kept"],
         ours_s=shortest["ours"],
-        precision="fp32" if alone and blocks.spec.fusion == "pooled" else resolve("auto"),
-        epochs=config.epochs * (1 if alone else len(MODALITIES)),
-        features_s=0.0 if alone else features_s * len(MODALITIES),
+        precision="fp32" if kind == "crossmod" and blocks.spec.fusion == "pooled" else resolve("auto"),
+        epochs=blocks.stage_config.epochs * modalities,
+        features_s=features_s * modalities,
     )
+
+
+def _next_epoch(plain: subprocess.Popen[str]) -> dict[str, float]:
+    assert plain.stdin
+    assert plain.stdout
+    with suppress(BrokenPipeError):  # What it ended with is asked below.
+        plain.stdin.write("\n")
+        plain.stdin.flush()
+    line = plain.stdout.readline()
+    if not line:
+        raise EdgepainError(f"the plain loop ended with {plain.wait()}; fewer --windows need less memory")
+    seconds: dict[str, float] = json.loads(line)
+    return seconds
 
 
 def whole_protocol(stages: tuple[StageTimes, ...], windows: int) -> Protocol:

@@ -8,8 +8,8 @@ from edgepain.errors import MissingExtraError
 
 
 @click.command("train")
-@click.option("--windows", type=click.IntRange(8, 100_000), default=384, show_default=True, help="In an epoch.")
-@click.option("--rounds", type=click.IntRange(1, 1000), default=3, show_default=True, help="Epochs of each way.")
+@click.option("--windows", type=click.IntRange(8, 100_000), default=1024, show_default=True, help="In an epoch.")
+@click.option("--rounds", type=click.IntRange(1, 1000), default=2, show_default=True, help="Epochs of each way.")
 @click.option("--seeds", type=click.IntRange(0, 100), default=3, show_default=True, help="For accuracies; 0: none.")
 @click.option("--threads", type=click.IntRange(1, 1024), default=1, show_default=True, help="Of every way.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object and nothing else.")

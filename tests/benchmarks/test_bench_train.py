@@ -12,8 +12,8 @@ import pytest
 from rich.console import Console
 
 from edgepain.benchmarks import train_accuracy
+from edgepain.benchmarks.train_blocks import KINDS
 from edgepain.benchmarks.train_report import TrainReport, show
-from edgepain.benchmarks.train_speed import KINDS
 
 
 def bench(*arguments: object) -> subprocess.CompletedProcess[str]:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import platform
+import resource
+import subprocess
+import sys
 from typing import Literal
 
 import pytest
@@ -175,3 +179,23 @@ def test_dropout_of_a_block_is_scaled_by_what_it_keeps() -> None:
     assert set(y.detach().unique().tolist()) == {0.0, float(torch.tensor(1 / 0.7).bfloat16())}
     assert float(y.detach().float().mean()) == pytest.approx(1, abs=0.01)
     assert torch.equal(dropout.eval()(x), x)
+
+
+def test_a_training_step_s_memory_is_kept_for_the_next() -> None:
+    if platform.libc_ver()[0] != "glibc":
+        pytest.skip("only glibc is told to keep memory")
+    program = """
+import resource, torch
+from edgepain.train.memory import keep_freed_memory
+keep_freed_memory()
+def faults():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(20):
+        torch.ones(2**23)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+faults()
+print(faults())
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    pages_of_one = 4 * 2**23 // resource.getpagesize()
+    assert int(done.stdout) < pages_of_one
