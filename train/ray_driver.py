@@ -69,8 +69,10 @@ def drive(order_json: bytes, pipe: Connection, log: Path) -> None:
 def _connected(address: str | None) -> Iterator[None]:
     options: dict[str, Any] = {}
     if address is None:
-        # Despite its name, this makes a cluster on Linux listen on the loopback address alone.
+        # Despite its name, the first makes a cluster on Linux listen on the loopback address alone. Without the token,
+        # Ray would write one into the home folder, and later clusters there would ask for it.
         os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
+        os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": uuid.uuid4().hex}
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         options = {"num_cpus": cores, "include_dashboard": False, "object_store_memory": OBJECT_STORE_BYTES}
     import ray
@@ -79,7 +81,10 @@ def _connected(address: str | None) -> Iterator[None]:
     try:
         ray.init(address=address or "local", log_to_driver=False, **options)
     except (ConnectionError, RuntimeError, ValueError) as error:
-        raise ClusterError(f"no Ray cluster can be used at {address or 'this machine'} ({_line(error)})") from error
+        token = "; if it asks for a token, set RAY_AUTH_MODE=token here too" if address else ""
+        raise ClusterError(
+            f"no Ray cluster can be used at {address or 'this machine'} ({_line(error)}){token}"
+        ) from error
     try:
         yield
     finally:
@@ -151,7 +156,7 @@ def _require_processors(processors: int) -> list[dict[str, Any]]:
 
 
 def _require_machines(processors: int, folder: str, token: str, versions: dict[str, str]) -> None:
-    """Raise ClusterError where a machine that may be given tasks lacks something for them."""
+    """Raise ClusterError where machines that may be given tasks lack something for them."""
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
@@ -159,14 +164,15 @@ def _require_machines(processors: int, folder: str, token: str, versions: dict[s
     for node in _require_processors(processors):
         there = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
         look = ray.remote(ray_machine.problem).options(num_cpus=0, scheduling_strategy=there)
-        asked[f"{node['NodeManagerHostname']} ({node['NodeManagerAddress']})"] = look.remote(folder, token, versions)
+        asked[f"{node['NodeManagerHostname']} ({node['NodeName']})"] = look.remote(folder, token, versions)
+    wrong = {}
     for name, answer in asked.items():
         try:
-            wrong = ray.get(answer, timeout=MACHINE_S)
+            wrong[name] = ray.get(answer, timeout=MACHINE_S)
         except ray.exceptions.RayError as error:
-            wrong = f"it does not answer ({_line(error)})"
-        if wrong:
-            raise ClusterError(f"machine {name} of the Ray cluster cannot be used: {wrong}")
+            wrong[name] = f"it does not answer ({_line(error)})"
+    if reasons := [f"machine {name} cannot work on the run: {reason}" for name, reason in wrong.items() if reason]:
+        raise ClusterError("; ".join(reasons))
 
 
 def _line(error: BaseException) -> str:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 import sys
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -72,6 +76,16 @@ def checkpoints() -> Callable[[Path], dict[str, Any]]:
         return {folder.name: _stage(folder) for folder in sorted(run_folder.glob("**/stages/*"))}
 
     return read
+
+
+@pytest.fixture(scope="session")
+def stages_of() -> Callable[[Path], dict[str, Any]]:
+    """The same of a fold's folder."""
+    return _stages
+
+
+def _stages(fold_folder: Path) -> dict[str, Any]:
+    return {folder.name: _stage(folder) for folder in sorted(fold_folder.glob("stages/*"))}
 
 
 def _stage(folder: Path) -> dict[str, Any]:
@@ -164,3 +178,111 @@ def edgepain(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
         return Answer(exit_info.value.code, captured.out, captured.err)
 
     return run
+
+
+# Runs of several tasks
+
+
+@pytest.fixture(scope="session")
+def loso_plan(tmp_path_factory: pytest.TempPathFactory, tiny: TrainConfig) -> Plan:
+    """Leave one of three simulated people out, S01 to S03; the network and a peer."""
+    root = tmp_path_factory.mktemp("three") / "data"
+    write_e4(root, 3, seed=1, trials=3)
+    return Plan("e4", root, {}, (), "20%", (0,), tiny, protocol="loso", peers=("svm",))
+
+
+@pytest.fixture(scope="session")
+def loso_run(tmp_path_factory: pytest.TempPathFactory, loso_plan: Plan) -> Run:
+    """`loso_plan` carried out in this process, to be read only."""
+    return finish(create_run(tmp_path_factory.mktemp("loso") / "run", loso_plan)[0])
+
+
+@pytest.fixture(scope="session")
+def left_behind() -> Callable[[Path], dict[str, Any]]:
+    """All of a run folder that must not depend on who worked on it: stages, answers and results."""
+
+    def read(run_folder: Path) -> dict[str, Any]:
+        files = [*sorted(run_folder.glob("folds/*/answers/*")), run_folder / "results.json"]
+        stages = {f"{fold.name}/stages": _stages(fold) for fold in sorted(run_folder.glob("folds/*"))}
+        return stages | {str(path.relative_to(run_folder)): path.read_bytes() for path in files}
+
+    return read
+
+
+@dataclass(frozen=True)
+class Block:
+    """Whoever writes the checkpoint of this stage waits for ever in the middle of its first epoch's."""
+
+    stage: Path
+
+    @property
+    def worker(self) -> int | None:
+        """The process that waits, or none yet: it holds the lock of the fold and has written the stage's table."""
+        if not (self.stage / "epochs.csv").is_file():
+            return None
+        return locked_by(self.stage.parents[1] / ".crossmod.lock")
+
+    def wait(self, process: subprocess.Popen[str] | None = None) -> int:
+        """The process that waits, as soon as there is one."""
+        while (worker := self.worker) is None:
+            assert process is None or process.poll() is None, process.communicate()
+            time.sleep(0.02)
+        return worker
+
+    def remove(self) -> None:
+        """Let nobody else wait; the one that does is not woken."""
+        (self.stage / ".state.safetensors.partial").unlink(missing_ok=True)
+
+
+@pytest.fixture
+def block() -> Callable[[Run, str, str], Block]:
+    """Block a stage of a fold before it is trained."""
+
+    def make(run: Run, fold: str, stage: str) -> Block:
+        folder = run.fold(fold).folder / "stages" / stage
+        folder.mkdir(parents=True)
+        os.mkfifo(folder / ".state.safetensors.partial")
+        return Block(folder)
+
+    return make
+
+
+def locked_by(path: Path) -> int | None:
+    """The process that holds the lock of a file."""
+    inode = path.stat().st_ino
+    for line in Path("/proc/locks").read_text().splitlines():
+        fields = line.split()
+        if fields[1] == "FLOCK" and fields[5].endswith(f":{inode}"):
+            return int(fields[4])
+    return None
+
+
+@pytest.fixture(scope="session")
+def alive() -> Callable[[int], bool]:
+    """Whether a process still runs."""
+
+    def is_alive(pid: int) -> bool:
+        try:
+            return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+        except OSError:
+            return False
+
+    return is_alive
+
+
+@pytest.fixture
+def training() -> Callable[..., Any]:
+    """`edgepain train` as a process, killed at the end if it still runs."""
+
+    @contextmanager
+    def started(*arguments: object, **options: Any) -> Iterator[subprocess.Popen[str]]:
+        command = [sys.executable, "-m", "edgepain", "train", *map(str, arguments)]
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "80", **options.pop("env", {})}
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+        with subprocess.Popen(command, env=environment, **pipes, **options) as process:
+            try:
+                yield process
+            finally:
+                process.kill()
+
+    return started
