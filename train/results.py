@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import msgspec
-import numpy as np
+import pandas as pd
 
 from edgepain.bundle import Scaling
-from edgepain.train.answers import Answers
 from edgepain.train.files import write_text_atomically
 from edgepain.train.metrics import Scores, score
 from edgepain.train.run import Run
+from edgepain.train.statistics import by_condition, fold_scores, join, summarise
 
 
 class Result(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Scores of one model on held-out subjects.
 
     missing: a modality that was taken away from the windows, empty for none. left_out: windows that this scaling
-    could not use. pooled: over the windows of all folds and seeds together. folds: of each fold.
+    could not use. pooled: over the windows of all folds and seeds together. folds: of each fold. mean, sd: over folds,
+    see `edgepain.train.statistics.Summary`; folds that lack a class are not in them.
     """
 
     model: str
@@ -27,6 +26,8 @@ class Result(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     left_out: int
     pooled: Scores
     folds: dict[str, Scores]
+    mean: dict[str, float | None]
+    sd: dict[str, float | None]
 
 
 class Results(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -41,23 +42,27 @@ class Results(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     rows: tuple[Result, ...]
 
 
-def grouped(answers: Sequence[Answers]) -> dict[tuple[str, Scaling, str], list[Answers]]:
-    """Answers by model, scaling and missing modality, in the order in which these come first."""
-    groups: dict[tuple[str, Scaling, str], list[Answers]] = {}
-    for each in answers:
-        groups.setdefault((each.model, each.scaling, each.missing), []).append(each)
-    return groups
-
-
 def write_results(run: Run) -> Results:
     """Score all answers of a run and write results.json."""
     rows = []
-    for (model, scaling, missing), parts in grouped(run.answers()).items():
-        labels, subjects = (np.concatenate([getattr(p, name) for p in parts]) for name in ("labels", "subjects"))
-        pooled = score(labels, np.concatenate([p.probabilities for p in parts]), subjects)
-        folds = {p.fold: score(p.labels, p.probabilities, p.subjects) for p in parts}
-        rows.append(Result(model, scaling, missing, sum(p.left_out for p in parts), pooled, folds))
+    for condition, parts in by_condition(run.answers()).items():
+        whole = join(parts)
+        summary = summarise(condition, parts, fold_scores(parts))
+        rows.append(
+            Result(
+                *condition,
+                left_out=whole.left_out,
+                pooled=score(whole.labels, whole.probabilities, whole.subjects),
+                folds={p.fold: score(p.labels, p.probabilities, p.subjects) for p in parts},
+                mean=_without_nan(summary.mean),
+                sd=_without_nan(summary.sd),
+            )
+        )
     results = Results(run.protocol, run.labels, tuple(run.unfinished()), tuple(rows))
     text = msgspec.json.format(msgspec.json.encode(results), indent=2).decode()
     write_text_atomically(run.folder / "results.json", text + "\n")
     return results
+
+
+def _without_nan(values: pd.Series) -> dict[str, float | None]:
+    return {str(name): None if pd.isna(value) else float(value) for name, value in values.items()}

@@ -29,7 +29,9 @@ HOW = {"resume", "peer", "workers", "engine", "address", "keep_features", "redo"
 @click.option(
     "--resume", type=click.Path(path_type=Path), help="Go on with this run folder; no other option is needed."
 )
-@click.option("--config", "config_name", default="paper", show_default=True, help="paper, small, quick, demo, or a TOML file.")
+@click.option(
+    "--config", "config_name", default="paper", show_default=True, help="paper, small, quick, demo, or a TOML file."
+)
 @click.option(
     "--protocol",
     default="holdout",

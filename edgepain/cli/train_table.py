@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from statistics import mean, stdev
 from typing import TYPE_CHECKING
 
 import click
@@ -56,10 +55,10 @@ def show(run: Run, results: Results) -> None:
 
 
 def _over_folds(row: Result, field: str) -> str:
-    values = [value for scores in row.folds.values() if (value := getattr(scores, field)) is not None]
-    if not values:
+    mean, sd = row.mean[field], row.sd[field]
+    if mean is None:
         return "n/a"
-    return f"{100 * mean(values):.1f}" + (f"±{100 * stdev(values):.0f}" if len(values) > 1 else "")
+    return f"{100 * mean:.1f}" + ("" if sd is None else f"±{100 * sd:.0f}")
 
 
 def _counts(results: Results) -> None:

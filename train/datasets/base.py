@@ -36,7 +36,8 @@ class Placement:
     """Where windows lie inside a labelled event.
 
     Starts are offset_s, offset_s + hop_s, … after the event's start, as long as a whole window fits, at
-    most max_per_event of them. hop_s: None lays windows end to end. An event with no room at offset_s gets one window at its start.
+    most max_per_event of them. hop_s: None lays windows end to end. An event with no room at offset_s gets one
+    window at its start.
     """
 
     offset_s: float = 0.0
