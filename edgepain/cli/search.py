@@ -44,9 +44,9 @@ def command(run_folder: Path, **asked: Any) -> None:
 
     \b
     Example:
-      edgepain train --dataset biovid --root BioVid --out runs/loso --protocol 10-fold --no-train
-      edgepain search runs/loso --epochs 100 --workers 4
-      edgepain train --resume runs/loso
+      edgepain train --dataset biovid --root BioVid --out runs/biovid --protocol 10-fold --no-train
+      edgepain search runs/biovid --epochs 100 --workers 4
+      edgepain train --resume runs/biovid
     """
     require("search", "optuna")
     require("train", "torch", "safetensors", "sklearn", "scipy")

@@ -16,6 +16,8 @@ from typing import Any
 
 import pytest
 
+from edgepain.train.create import Plan, create_run
+
 SLOW_EPOCHS = 25
 Start = Callable[..., subprocess.Popen[str]]
 
@@ -78,16 +80,9 @@ def wait_for(process: subprocess.Popen[str], ready: Callable[[], bool]) -> None:
 
 
 @pytest.fixture(scope="module")
-def untrained(tmp_path_factory: pytest.TempPathFactory, e4_root: Path, tiny_toml: Path) -> Path:
-    """A run of which nothing is trained, made by the command."""
-    folder = tmp_path_factory.mktemp("untrained")
-    out = folder / "run"
-    what = ["--dataset", "e4", "--root", str(e4_root), "--config", str(tiny_toml), "--holdout", "S02,S05"]
-    command = [sys.executable, "-m", "edgepain", "train", *what, "--threads", "1", "--out", str(out), "--no-train"]
-    answer = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert answer.stdout.endswith(f"next: edgepain search {out}, or edgepain train --resume {out}\n")
-    assert not (out / "folds").exists()
-    return out
+def untrained(tmp_path_factory: pytest.TempPathFactory, e4_plan: Plan) -> Path:
+    """A run of which nothing is trained."""
+    return create_run(tmp_path_factory.mktemp("untrained") / "run", e4_plan)[0].folder
 
 
 @pytest.fixture
@@ -149,6 +144,18 @@ def test_several_workers_and_terminals_share_one_study(run: Path, start: Start) 
     assert len({tuple(params.values()) for params, _ in finished(run, "alstm.eda")}) == 4
     owners = [entries[-1]["worker_id"] for entries in trials(run, "alstm.eda").values()]
     assert owners.count(owners[0]) == 1
+
+
+def test_a_run_can_be_made_without_training_it(
+    tmp_path: Path, e4_root: Path, tiny_toml: Path, edgepain: Callable[..., Any]
+) -> None:
+    out = tmp_path / "run"
+    asked = ["--dataset", "e4", "--root", e4_root, "--config", tiny_toml, "--holdout", "S02,S05", "--out", out]
+    answer = edgepain("train", *asked, "--no-train")
+    assert answer.code == 0
+    assert answer.out.endswith(f"next: edgepain search {out}, or edgepain train --resume {out}\n")
+    assert not (out / "folds").exists()
+    assert edgepain("train", "--resume", out, "--no-train").code == 2
 
 
 def test_training_waits_for_a_search_to_end(run: Path, edgepain: Callable[..., Any], start: Start) -> None:
