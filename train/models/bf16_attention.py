@@ -2,12 +2,14 @@
 
 torch's own kernel keeps no scores, but its backward pass in bfloat16 takes five times as long as the one in float32.
 
-Shapes: B batch, S and T time steps, D width of a token, H heads, W width of a head, N = windows of a chunk × H.
+Shapes: B batch, S and T time steps, D width of a token, H heads, W width of a head, N = B × H, C of them in a chunk,
+X = W + 1.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -26,58 +28,53 @@ class _Attention(torch.autograd.Function):
     """Softmax of Eq. 12 times the values. Powers of 2 take a quarter of the time of powers of e."""
 
     @staticmethod
-    def forward(ctx: Any, query_BSD: Tensor, key_BTD: Tensor, value_BTD: Tensor, heads: int) -> Tensor:
-        joined_BSD = torch.empty_like(query_BSD)
+    def forward(ctx: Any, query_NSW: Tensor, key_NTW: Tensor, value_NTW: Tensor, chunk: int) -> Tensor:
+        mixed_NSW = torch.empty_like(query_NSW)
+        sums_NS1 = query_NSW.new_empty(*query_NSW.shape[:2], 1, dtype=torch.float32)
+        scores = sums_NS1.new_empty(min(chunk, len(query_NSW)), query_NSW.shape[1], key_NTW.shape[1])
         kept = []
-        scores = query_BSD.new_empty(
-            min(CHUNK_WINDOWS, len(query_BSD)) * heads, query_BSD.shape[1], key_BTD.shape[1], dtype=torch.float32
-        )
-        chunks = [torch.split(x, CHUNK_WINDOWS) for x in (query_BSD, key_BTD, value_BTD, joined_BSD)]
-        for query, key, value, joined in zip(*chunks, strict=True):
-            query_NSW, key_NTW, value_NTW = (_split(x, heads) for x in (query, key, value))
-            scores_NST = scores[: len(query_NSW)].copy_(torch.bmm(query_NSW, key_NTW.mT))
-            scores_NST.sub_(scores_NST.amax(2, keepdim=True)).exp2_()
-            sums_NS1 = scores_NST.sum(2, keepdim=True)
-            powers_NST = scores_NST.to(torch.bfloat16)
-            _join(torch.bmm(powers_NST, value_NTW) / sums_NS1, joined, heads)
-            kept += [powers_NST, sums_NS1]
-        ctx.save_for_backward(query_BSD, key_BTD, value_BTD, joined_BSD, *kept)
-        ctx.heads = heads
-        return joined_BSD
+        for query, key, value, mixed, sums in _chunks(chunk, query_NSW, key_NTW, value_NTW, mixed_NSW, sums_NS1):
+            scores_CST = scores[: len(query)].copy_(torch.bmm(query, key.mT))
+            scores_CST.sub_(scores_CST.amax(2, keepdim=True)).exp2_()
+            torch.sum(scores_CST, 2, keepdim=True, out=sums)
+            powers_CST = scores_CST.to(torch.bfloat16)
+            torch.bmm(powers_CST, value, out=mixed)
+            kept.append(powers_CST)
+        mixed_NSW.div_(sums_NS1)
+        ctx.save_for_backward(query_NSW, key_NTW, value_NTW, mixed_NSW, sums_NS1, *kept)
+        ctx.chunk = chunk
+        return mixed_NSW
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
-        query_BSD, key_BTD, value_BTD, joined_BSD, *kept = ctx.saved_tensors
-        heads = ctx.heads
-        results = [torch.empty_like(x) for x in (query_BSD, key_BTD, value_BTD)]
-        tensors = (gradients[0], joined_BSD, query_BSD, key_BTD, value_BTD, *results)
-        chunks = [torch.split(x, CHUNK_WINDOWS) for x in tensors]
-        for powers_NST, sums_NS1, *parts in zip(kept[::2], kept[1::2], *chunks, strict=True):
-            gradient_NSW, joined_NSW, query_NSW, key_NTW, value_NTW = (_split(x, heads) for x in parts[:5])
-            gradient_NSW = (gradient_NSW / sums_NS1).to(torch.bfloat16)
-            mean_NS1 = (gradient_NSW * joined_NSW).sum(2, keepdim=True)
-            # The mean is subtracted by the product itself, as one more column.
-            ones_NT1 = torch.ones_like(value_NTW[:, :, :1])
-            scores_NST = torch.bmm(
-                torch.cat([gradient_NSW, -mean_NS1], dim=2), torch.cat([value_NTW, ones_NT1], dim=2).mT
-            ).mul_(powers_NST)
-            _join(torch.bmm(scores_NST, key_NTW).mul_(LN_2), parts[5], heads)
-            _join(torch.bmm(scores_NST.mT, query_NSW).mul_(LN_2), parts[6], heads)
-            _join(torch.bmm(powers_NST.mT, gradient_NSW), parts[7], heads)
-        return results[0], results[1], results[2], None
+        query_NSW, key_NTW, value_NTW, mixed_NSW, sums_NS1, *kept = ctx.saved_tensors
+        results = [torch.empty_like(x) for x in (query_NSW, key_NTW, value_NTW)]
+        gradient_NSW = (gradients[0] / sums_NS1).to(torch.bfloat16)
+        # The mean is subtracted by the product itself, as one more column.
+        mean_NS1 = (gradient_NSW * mixed_NSW).sum(2, keepdim=True)
+        gradient_NSX = torch.cat([gradient_NSW, -mean_NS1], dim=2)
+        value_NTX = torch.cat([value_NTW, torch.ones_like(value_NTW[:, :, :1])], dim=2)
+        tensors = (gradient_NSX, value_NTX, gradient_NSW, query_NSW, key_NTW, *results)
+        for powers_CST, (left, right, gradient, query, key, *into) in zip(
+            kept, _chunks(ctx.chunk, *tensors), strict=True
+        ):
+            scores_CST = torch.bmm(left, right.mT).mul_(powers_CST)
+            torch.bmm(scores_CST, key, out=into[0])
+            torch.bmm(scores_CST.mT, query, out=into[1])
+            torch.bmm(powers_CST.mT, gradient, out=into[2])
+        return results[0].mul_(LN_2), results[1].mul_(LN_2), results[2], None
+
+
+def _chunks(chunk: int, *tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
+    return zip(*(torch.split(x, chunk) for x in tensors), strict=True)
 
 
 def attention_in_bf16(query_BSD: Tensor, key_BTD: Tensor, value_BTD: Tensor, heads: int) -> Tensor:
     """The heads' attention over projected bfloat16 tokens, side by side [B, S, D]. The query holds `powers_scale`."""
-    joined_BSD: Tensor = _Attention.apply(query_BSD, key_BTD, value_BTD, heads)  # type: ignore[no-untyped-call]
-    return joined_BSD
-
-
-def _split(x_BSD: Tensor, heads: int) -> Tensor:
-    batch, steps, width = x_BSD.shape
-    return x_BSD.view(batch, steps, heads, width // heads).transpose(1, 2).reshape(batch * heads, steps, -1)
-
-
-def _join(x_NSW: Tensor, into_BSD: Tensor, heads: int) -> None:
-    batch, steps, _ = into_BSD.shape
-    into_BSD.view(batch, steps, heads, -1).copy_(x_NSW.view(batch, heads, steps, -1).transpose(1, 2))
+    batch, steps, width = query_BSD.shape
+    query_NSW, key_NTW, value_NTW = (
+        x.view(batch, -1, heads, width // heads).transpose(1, 2).reshape(batch * heads, -1, width // heads)
+        for x in (query_BSD, key_BTD, value_BTD)
+    )
+    mixed_NSW: Tensor = _Attention.apply(query_NSW, key_NTW, value_NTW, CHUNK_WINDOWS * heads)  # type: ignore[no-untyped-call]
+    return mixed_NSW.view(batch, heads, steps, -1).transpose(1, 2).reshape(batch, steps, width)
