@@ -59,6 +59,7 @@ FEATURES: dict[Modality, tuple[Feature, ...]] = dict.fromkeys(Modality, _PLAIN) 
         Feature("sd", "uS", "amplitude"),
         Feature("scr_count", "1", "absolute"),
         Feature("scr_amplitude", "uS", "amplitude"),
+        Feature("rise", "uS", "amplitude"),
     ),
     Modality.BVP: (
         *_CARDIAC,
@@ -117,6 +118,8 @@ def _skin(eda_us: Array, rate_hz: float) -> tuple[float, ...]:
         float(eda_us.std()),
         float(rises_us.size),
         float(rises_us.mean()) if rises_us.size else 0.0,
+        # Also of a response whose peak comes after the window.
+        float((smooth - np.minimum.accumulate(smooth)).max()),
     )
 
 

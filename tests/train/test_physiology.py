@@ -98,7 +98,8 @@ def test_skin_conductance() -> None:
     assert answered["scr_amplitude"] == pytest.approx(0.25, abs=0.05)
     begun = features(Modality.EDA, level + response(9.4, 0.3))
     assert begun["scr_count"] == 0.0
-    assert begun["slope"] > quiet["slope"]
+    assert begun["rise"] > 0.2 > quiet["rise"]
+    assert answered["rise"] == pytest.approx(0.3, abs=0.05)
     assert features(Modality.EDA, level - 0.02 * TIMES_S + response(2.0, 0.005))["scr_count"] == 0.0
 
 

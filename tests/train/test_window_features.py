@@ -50,8 +50,10 @@ def test_a_window_that_cannot_be_trusted_has_none(e4_root: Path) -> None:
 
 
 def test_any_length_of_window_has_features(e4_root: Path) -> None:
+    dataset = open_dataset("e4", e4_root)
     for seconds in (0.001, 0.1, 1.0):
-        table = cut_table(open_dataset("e4", e4_root), BOTH, spec=WindowSpec(seconds, 3), subjects=["S01"])
+        spec, placement = WindowSpec(seconds, 3), Placement(hop_s=5.5)
+        table = cut_table(dataset, BOTH, spec=spec, placement=placement, subjects=["S01"])
         assert np.isfinite(table.scaled_features("subject")).all()
 
 
