@@ -55,6 +55,8 @@ def drive(order_json: bytes, pipe: Connection, log: Path) -> None:
         for stream in (1, 2):
             os.dup2(file.fileno(), stream)
     order = msgspec.json.decode(order_json, type=Order)
+    # Ray lets workers import from the folder that it is used in.
+    os.chdir(order.folder)
     try:
         with _connected(order.address), _token(Path(order.folder)) as token:
             for said in _results(order, token, pipe):

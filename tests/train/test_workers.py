@@ -22,7 +22,8 @@ from edgepain.train.workers import ATTEMPTS, LocalProcesses
 
 def arguments(plan: Plan, toml: Path, out: Path) -> list[object]:
     peers = [text for name in plan.peers for text in ("--peer", name)]
-    return ["--dataset", "e4", "--root", plan.root, "--config", toml, "--protocol", "loso", *peers, "--out", out]
+    data = ["--dataset", "e4", "--root", plan.root, "--config", toml, "--protocol", "loso"]
+    return [*data, *peers, "--threads", 1, "--out", out]
 
 
 def relabelled(plan: Plan, root: Path, change: Callable[[list[list[str]]], list[list[str]]]) -> Plan:
@@ -49,8 +50,8 @@ def test_two_workers_leave_what_one_process_leaves(
     left_behind: Callable[[Path], dict[str, Any]],
 ) -> None:
     out = tmp_path / "run"
-    with training(*arguments(loso_plan, tiny_toml, out), "--workers", 2, "--threads", 1) as process:
-        _, err = process.communicate(timeout=120)
+    with training(*arguments(loso_plan, tiny_toml, out), "--workers", 2) as process:
+        _, err = process.communicate(timeout=240)
     assert process.returncode == 0, err
     assert sorted(line.partition(" done (")[0] for line in err.splitlines()) == sorted(map(str, loso_run.tasks()))
     assert left_behind(out) == left_behind(loso_run.folder)
@@ -119,8 +120,8 @@ def test_a_run_that_is_killed_whole_goes_on_with_another_engine(
         assert re.search(r"error: \S+ is being trained by another process; wait for it or stop it\n$", second.err)
 
         process.kill()
-        process.communicate(timeout=60)
-    deadline_s = time.monotonic() + 60
+        process.communicate(timeout=240)
+    deadline_s = time.monotonic() + 240
     while any(map(alive, workers)):
         assert time.monotonic() < deadline_s, "a worker outlives its parent"
         time.sleep(0.02)
@@ -198,7 +199,7 @@ def test_a_full_disk_loses_nothing_that_is_finished(
     limit = 200_000  # Enough for answers, too little for weights.
     full = {"preexec_fn": lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))}
     with training("--resume", run.folder, "--workers", 2, **full) as process:
-        _, err = process.communicate(timeout=120)
+        _, err = process.communicate(timeout=240)
     assert process.returncode == 3
     assert len(re.findall(r"^error: \S+/crossmod: .* cannot be written \(File too large\)", err, re.MULTILINE)) == 3
     assert len(re.findall(r"^\S+/svm done", err, re.MULTILINE)) == 3
