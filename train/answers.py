@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from edgepain.bundle import Scaling
 from edgepain.errors import CheckpointError
-from edgepain.train.files import write_atomically
+from edgepain.train.files import make_folder, write_atomically
 
 
 @dataclass(frozen=True)
@@ -38,6 +38,10 @@ class Answers:
 
     def __len__(self) -> int:
         return int(self.labels.size)
+
+
+class DamagedAnswersError(CheckpointError):
+    """A file of answers cannot be read."""
 
 
 class _Facts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -68,7 +72,7 @@ def save_answers(path: Path, run: str, answers: list[Answers]) -> None:
         f"{index}.{name}": getattr(each, name) for index, each in enumerate(answers) for name in _ARRAYS
     }
     arrays["facts"] = np.frombuffer(msgspec.json.encode(facts), np.uint8)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     write_atomically(path, lambda file: np.savez(file, **arrays))
 
 
@@ -84,7 +88,7 @@ def load_answers(path: Path, run: str) -> list[Answers]:
         for each in answers:
             _check(each)
     except Exception as error:  # The readers of zip, deflate and npy raise a dozen kinds for damaged files.
-        raise CheckpointError(f"{path} is damaged ({error}); delete it and go on with --resume") from error
+        raise DamagedAnswersError(f"{path} is damaged ({error}); make it again with --resume") from error
     if facts.run != run:
         raise CheckpointError(
             f"{path} belongs to another configuration or other data; start a new run folder with --out"

@@ -8,7 +8,7 @@ import msgspec
 
 from edgepain.errors import CheckpointError
 from edgepain.train.config import StageConfig
-from edgepain.train.files import write_text_atomically
+from edgepain.train.files import make_folder, write_text_atomically
 
 CHOSEN = "chosen.json"
 
@@ -29,5 +29,5 @@ def read_chosen(folder: Path) -> dict[str, StageConfig]:
 def write_chosen(folder: Path, chosen: dict[str, StageConfig]) -> None:
     """Write what `read_chosen` reads, whole or not at all."""
     text = msgspec.json.format(msgspec.json.encode(chosen), indent=2).decode()
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     write_text_atomically(folder / CHOSEN, text + "\n")

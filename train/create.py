@@ -19,16 +19,16 @@ from edgepain.train.config import EpochChoice, FoldConfig, RunConfig, TrainConfi
 from edgepain.train.datasets.base import Dataset, Problem, open_dataset
 from edgepain.train.files import write_atomically, write_text_atomically
 from edgepain.train.fold import training_windows
-from edgepain.train.peers import open_peer
+from edgepain.train.precision import resolve
 from edgepain.train.protocol import splits, splitter
-from edgepain.train.run import Run, write_config
+from edgepain.train.run import Run, check_peers, write_config
 from edgepain.train.staged import stage_configs
 from edgepain.train.table_file import save_table
 from edgepain.train.windows import cut_table
 
 # What a run that was stopped before its configuration was written may have left behind.
-UNFINISHED = {"windows.npz", "environment.json"}
-UNFINISHED |= {f".{name}.partial" for name in (*UNFINISHED, "config.json")}
+UNFINISHED = {"windows.npz", "environment.json", "..lock"}
+UNFINISHED |= {f".{name}.partial" for name in ("windows.npz", "environment.json", "config.json")}
 
 
 @dataclass(frozen=True)
@@ -57,11 +57,11 @@ def create_run(
     Returns the run, and the files and subjects that could not be used. Raises ConfigError where the folder
     cannot be used or the options do not fit the data, DataError where the data cannot be trained on.
     """
-    for name in plan.peers:
-        open_peer(name)
+    check_peers(plan.peers)
+    resolve(plan.train.precision)
     if not plan.network and not plan.peers:
         raise ConfigError("there is nothing to train: neither the network nor a peer was asked for")
-    _make_free_folder(folder)
+    make_run_folder(folder)
     dataset = open_dataset(plan.dataset, plan.root, **plan.options)
     if len(dataset.labels) < 2:
         raise DataError(
@@ -98,6 +98,10 @@ def create_run(
         train=plan.train,
     )
     stage_configs(modalities, plan.train)
+    if plan.train.calibration_share and min(len(subjects) - len(fold.held_out) for fold in config.folds) < 2:
+        raise ConfigError(
+            "a fold has one training subject, so nobody can be kept for a temperature; leave out --calibration-share"
+        )
     for fold in config.folds if len(config.folds) == 1 else ():
         training_windows(table, tuple(s for s in subjects if s not in fold.held_out), scaling)
     write_atomically(folder / "windows.npz", lambda file: save_table(file, table, dataset.synthetic))
@@ -116,7 +120,8 @@ def _folds(plan: Plan, subjects: tuple[str, ...], dataset: Dataset) -> tuple[Fol
     return tuple(folds)
 
 
-def _make_free_folder(folder: Path) -> None:
+def make_run_folder(folder: Path) -> Path:
+    """Make a folder for a run, or take an empty one. Raises ConfigError where it cannot be one."""
     if (folder / "config.json").exists():
         raise ConfigError(
             f"{folder} holds a run; go on with: edgepain train --resume {folder}, or choose another --out"
@@ -128,6 +133,7 @@ def _make_free_folder(folder: Path) -> None:
         raise ConfigError(f"{folder} cannot be made a run folder ({error.strerror}); choose another --out") from error
     if names - UNFINISHED:
         raise ConfigError(f"{folder} is not empty and no run folder; choose another --out")
+    return folder
 
 
 def _environment(threads: int) -> dict[str, Any]:

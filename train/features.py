@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from edgepain.train.files import write_atomically
+from edgepain.train.files import make_folder, write_atomically
 
 BATCH = 256
 
@@ -24,7 +24,7 @@ def frozen_features(folder: Path, name: str, block: nn.Module, inputs: tuple[Ten
     digest = hashlib.sha256(f"{_weights_hash(block)} {index}".encode())
     for x in inputs:
         digest.update(np.ascontiguousarray(x.numpy()).view(np.uint8).data)
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     path = folder / f"{name}.{digest.hexdigest()[:16]}.npy"
     if not path.is_file():
         write_atomically(path, lambda file: _compute(file, block.eval(), inputs, index))

@@ -12,6 +12,14 @@ from typing import BinaryIO, TextIO
 from edgepain.errors import CheckpointError
 
 
+def make_folder(folder: Path) -> None:
+    """Make a folder and those above it. Raises CheckpointError where that cannot be, as on a full disk."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _unwritable(folder, error) from error
+
+
 def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
     """Let `write` fill a temporary file beside `path`, sync it, and move it into place.
 
@@ -25,8 +33,12 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
             os.fsync(file.fileno())
         os.replace(temporary, path)
     except OSError as error:
-        reason = error.strerror or error
-        raise CheckpointError(f"{path} cannot be written ({reason}); make room or check the folder's rights") from error
+        raise _unwritable(path, error) from error
+
+
+def _unwritable(path: Path, error: OSError) -> CheckpointError:
+    reason = error.strerror or error
+    return CheckpointError(f"{path} cannot be written ({reason}); make room or check the folder's rights")
 
 
 def write_text_atomically(path: Path, text: str) -> None:
@@ -50,17 +62,24 @@ def only_one_process(folder: Path, what: str = "", shared: bool = False) -> Iter
 @contextmanager
 def one_after_the_other(path: Path) -> Iterator[None]:
     """Wait until no other process is in this block for the same lock file; a kill releases it."""
-    with path.open("w") as file:
+    with _open_lock(path) as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
 
 
 def try_lock(path: Path, shared: bool = False) -> TextIO | None:
     """Lock a file until it is closed or this process ends; None where another process holds it."""
-    file = path.open("w")
+    file = _open_lock(path)
     try:
         fcntl.flock(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
     except BlockingIOError:
         file.close()
         return None
     return file
+
+
+def _open_lock(path: Path) -> TextIO:
+    try:
+        return path.open("w")
+    except OSError as error:
+        raise _unwritable(path, error) from error

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
+from urllib.parse import quote
 
 import msgspec
 import numpy as np
@@ -25,6 +26,8 @@ from edgepain.train.windows import WindowTable
 
 if TYPE_CHECKING:
     from edgepain.train.run import Run
+
+CALIBRATION_DRAWS = 20
 
 TrainingWindows: TypeAlias = "tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]"
 
@@ -53,8 +56,7 @@ class Fold:
 
     def answers_path(self, method: str) -> Path:
         """Where the answers of a method lie, once they are all there."""
-        safe = "".join(c if c.isalnum() or c in "-._" else "_" for c in method)
-        return self.folder / "answers" / f"{safe}.npz"
+        return self.folder / "answers" / f"{quote(method, safe='+')}.npz"
 
     @cached_property
     def split(self) -> Split:
@@ -66,13 +68,26 @@ class Fold:
     def inner(self) -> Split | None:
         """The training subjects again: those that stages see, and those that the temperature is fitted on.
 
-        None where the configuration keeps nobody for it.
+        None where the configuration keeps nobody for it. Raises DataError where every draw leaves one of them without
+        a class.
         """
         share = self.run.config.train.calibration_share
         if not share:
             return None
-        count = max(1, round(share * len(self.split.train)))
-        return hold_out(self.split.train, str(count), {}, self.seed)
+        count = str(max(1, round(share * len(self.split.train))))
+        draws = (hold_out(self.split.train, count, {}, self.seed + number) for number in range(CALIBRATION_DRAWS))
+        for draw in draws:
+            if self._has_all_classes(draw.train) and self._has_all_classes(draw.held_out):
+                return draw
+        raise DataError(
+            f"fold {self.name}: no {count} of {len(self.split.train)} training subjects that could be kept for the "
+            "temperature have windows of every class; start a run with another --calibration-share, or without"
+        )
+
+    def _has_all_classes(self, subjects: tuple[str, ...]) -> bool:
+        part = self.part(subjects)
+        _, usable = part.scaled(self.scaling)
+        return bool(np.isin(np.arange(len(self.labels)), part.labels[usable]).all())
 
     @property
     def stage_subjects(self) -> tuple[str, ...]:

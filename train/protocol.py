@@ -73,11 +73,6 @@ def splits(cross_validator: BaseCrossValidator, subjects: Sequence[str]) -> tupl
     )
 
 
-def check_rows(train: npt.NDArray[np.str_], held_out: npt.NDArray[np.str_]) -> None:
-    """Raise LeakError where a subject has rows on both sides; for splits that did not come from here."""
-    Split(tuple(np.unique(train).tolist()), tuple(np.unique(held_out).tolist()))
-
-
 def in_words(protocol: str, holdout: str, folds: int, subjects: int) -> str:
     """The protocol for the head of a table."""
     if protocol == "loso":

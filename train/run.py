@@ -27,7 +27,7 @@ from msgspec import Meta
 from edgepain.bundle import ModalitySpec, NetworkSpec, Scaling
 from edgepain.errors import CheckpointError, ConfigError
 from edgepain.signal import Modality, ScalingSpec, WindowSpec
-from edgepain.train.answers import Answers, load_answers
+from edgepain.train.answers import Answers, DamagedAnswersError, load_answers
 from edgepain.train.config import RunConfig
 from edgepain.train.files import write_text_atomically
 from edgepain.train.fold import Fold
@@ -188,8 +188,7 @@ class Run:
 
     def with_peers(self, peers: Sequence[str]) -> Run:
         """The same run with these peers added, as config.json says from now on. Raises ConfigError for unknown ones."""
-        for name in peers:
-            open_peer(name)
+        check_peers(peers)
         config = msgspec.structs.replace(self.config, peers=tuple(dict.fromkeys((*self.config.peers, *peers))))
         write_config(self.folder, config)
         return Run(self.folder, config)
@@ -216,6 +215,18 @@ class Run:
             for each in load_answers(fold.answers_path(task.method), fold.fingerprint(task.method))
         ]
 
+    def forget_damaged_answers(self) -> list[Task]:
+        """Remove answers that cannot be read, so that they are made again; whose they were."""
+        forgotten = []
+        for task in filter(self.finished, self.tasks()):
+            fold = self.fold(task.fold)
+            try:
+                load_answers(fold.answers_path(task.method), fold.fingerprint(task.method))
+            except DamagedAnswersError:
+                fold.answers_path(task.method).unlink()
+                forgotten.append(task)
+        return forgotten
+
     def curves(self) -> dict[str, dict[str, list[EpochMetrics]]]:
         """The epochs that were trained so far, by fold and stage."""
         return {
@@ -234,6 +245,14 @@ class Run:
             ModalitySpec(m, m.unit, 4.0 if m is Modality.EDA else round(grid_hz, 1), 4096.0)
             for m in self.config.modalities
         )
+
+
+def check_peers(names: Sequence[str]) -> None:
+    """Raise ConfigError for a peer that cannot be opened, or that has the name of something else in the tables."""
+    for name in names:
+        if name.partition("+")[0] == NETWORK or name.partition(".")[0] in ("fcn", "alstm", "transformer"):
+            raise ConfigError(f"a peer cannot be called {name!r}, which names a part of the network; rename it")
+        open_peer(name)
 
 
 def write_config(folder: Path, config: RunConfig) -> None:

@@ -64,5 +64,6 @@ def compare(unit: str, pairs: Sequence[tuple[str, str]], values: Callable[[str],
         p, reason = signed_rank(both[:, 0], both[:, 1]) if len(both) else (None, "no pair")
         difference = float(np.mean(both[:, 0] - both[:, 1])) if len(both) else None
         found.append(Comparison(first, second, unit, len(both), difference, p, None, reason))
-    corrected = iter(holm([c.p for c in found if c.p is not None]))
-    return [c if c.p is None else replace(c, p_holm=next(corrected)) for c in found]
+    # A pair that could not be tested stays in the family: it must not make the others look better.
+    corrected = holm([1.0 if c.p is None else c.p for c in found])
+    return [c if c.p is None else replace(c, p_holm=p) for c, p in zip(found, corrected, strict=True)]

@@ -24,7 +24,7 @@ from torch.nn import functional
 
 from edgepain.errors import CheckpointError, ConfigError
 from edgepain.train.config import Precision, StageConfig
-from edgepain.train.files import write_atomically, write_text_atomically
+from edgepain.train.files import make_folder, write_atomically, write_text_atomically
 from edgepain.train.memory import keep_freed_memory
 from edgepain.train.precision import Arithmetic, bf16_supported, computing, resolve
 
@@ -99,7 +99,7 @@ def train_stage(
     Raises CheckpointError where the checkpoint is damaged, belongs to another configuration or was begun in
     another precision, ConfigError where the loss is no longer a number or the processor lacks the precision.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     keep_freed_memory()
     arithmetic = _arithmetic(stage, folder / CHECKPOINT)
     torch.manual_seed(stage.epoch_seed(-1))

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from edgepain.bundle import SCALINGS
 from edgepain.errors import DataError
 from edgepain.train.answers import Answers, save_answers
-from edgepain.train.files import only_one_process
+from edgepain.train.files import make_folder, only_one_process
 from edgepain.train.fold import Fold, require_classes
 from edgepain.train.peers import Inputs, open_peer
 from edgepain.train.run import NETWORK, Run, Task
@@ -30,7 +30,7 @@ def carry_out(run: Run, task: Task, progress: Progress, keep_features: bool = Fa
     fold = run.fold(task.fold)
     if run.finished(task):
         return
-    fold.folder.mkdir(parents=True, exist_ok=True)
+    make_folder(fold.folder)
     with only_one_process(fold.folder, task.method):
         if task.method == NETWORK:
             stages = fold.train(progress, keep_features)

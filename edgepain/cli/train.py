@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from edgepain.train.workers import Engine
 
 # Options that say how a run is worked on; all others say what it is, and are fixed when it begins.
-HOW = {"resume", "peer", "workers", "engine", "address", "keep_features", "redo"}
+HOW = {"resume", "peer", "workers", "engine", "address", "fold", "keep_features", "redo"}
 
 
 @click.command(name="train")
@@ -65,7 +65,9 @@ HOW = {"resume", "peer", "workers", "engine", "address", "keep_features", "redo"
 @click.option("--scaling", type=click.Choice(["subject", "causal"]), help="Instead of the configuration's.")
 @click.option("--limit-iqr", type=click.FloatRange(0, min_open=True), help="Scaled values end at ± so many IQRs.")
 @click.option("--window", "window_s", type=click.FloatRange(1, 60), help="Seconds of a window, e.g. 3 to 10.")
-@click.option("--steps", type=click.IntRange(16, 10_000), help="Points of a window. Default: the configuration's.")
+@click.option(
+    "--steps", type=click.IntRange(16, 10_000), help="Points of a window. Default: as dense as the configuration's."
+)
 @click.option("--modality-dropout", type=click.FloatRange(0, 0.9), help="Chance that the fusion misses a modality.")
 @click.option(
     "--calibration-share",
@@ -87,6 +89,7 @@ HOW = {"resume", "peer", "workers", "engine", "address", "keep_features", "redo"
 @click.option(
     "--redo", multiple=True, metavar="STAGE", help="With --resume: train this stage again, and what needs it."
 )
+@click.option("--fold", default="", help="With --redo: in this fold only; see the folder RUN/folds.")
 @click.option("--keep-features", is_flag=True, help="Keep the frozen features that stages hand on.")
 @click.option("--no-train", is_flag=True, help="Only create the run folder, for edgepain search.")
 @click.pass_context
@@ -109,20 +112,28 @@ def command(context: click.Context, /, **asked: Any) -> None:
     resume = asked["resume"]
     if resume:
         _refuse(context, [name for name in asked if name not in HOW and name != "peers"])
-    elif asked["redo"]:
-        raise click.UsageError("--redo needs --resume RUN")
+    elif asked["redo"] or asked["fold"]:
+        raise click.UsageError("--redo and --fold need --resume RUN")
+    _check_how(context, **asked)
 
+    from edgepain.train.create import make_run_folder
     from edgepain.train.files import only_one_process
     from edgepain.train.redo import forget_stages
     from edgepain.train.results import write_results
     from edgepain.train.run import open_run
 
-    run = open_run(resume) if resume else _start(**asked)
-    with only_one_process(run.folder):
+    plan = None if resume else _plan(**asked)
+    run = open_run(resume) if resume else None
+    with only_one_process(run.folder if run else make_run_folder(asked["out"])):
+        if run is None:
+            assert plan is not None
+            run = _start(asked["out"], plan)
         if resume and asked["peers"]:
             run = run.with_peers(asked["peers"])
         if asked["redo"]:
-            forget_stages(run, asked["redo"])
+            forget_stages(run, asked["redo"], [run.fold(asked["fold"])] if asked["fold"] else None)
+        for task in run.forget_damaged_answers():
+            click.echo(f"{task}: the answers are damaged; they are made again", err=True)
         _describe(run)
         if asked["no_train"]:
             click.echo(f"next: edgepain search {run.folder}, or edgepain train --resume {run.folder}")
@@ -151,7 +162,7 @@ def command(context: click.Context, /, **asked: Any) -> None:
     if run.config.network and len(run.folds) == 1:
         click.echo(f"next: edgepain export {run.folder} --out bundles/{run.folder.resolve().name}")
     else:
-        click.echo(f"next: edgepain report {run.folder}")
+        click.echo(f"next: edgepain report {run.folder} --out reports/{run.folder.resolve().name}")
 
 
 def _refuse(context: click.Context, names: Sequence[str]) -> None:
@@ -161,18 +172,29 @@ def _refuse(context: click.Context, names: Sequence[str]) -> None:
             raise click.UsageError(f"--resume goes on with what the run began with; leave out {option}")
 
 
-def _start(**asked: Any) -> Run:
+def _check_how(context: click.Context, **asked: Any) -> None:
+    def given(name: str) -> bool:
+        return context.get_parameter_source(name) is ParameterSource.COMMANDLINE
+
+    if given("holdout") and asked["protocol"] != "holdout":
+        raise click.UsageError(f"--holdout is for --protocol holdout, not {asked['protocol']}")
+    if asked["engine"] == "ray":
+        require("cluster", "ray")
+        if given("workers"):
+            raise click.UsageError("--workers is for this machine; a Ray cluster has as many as its processors")
+    elif asked["address"]:
+        raise click.UsageError("--address is for --engine ray")
+
+
+def _start(out: Path, plan: Plan) -> Run:
     from rich.progress import Progress
 
-    from edgepain.cli.progress import console
+    from edgepain.cli.progress import error_console
     from edgepain.train.create import create_run
 
-    plan = _plan(**asked)
-    with Progress(console=console, transient=True) as bar:
+    with Progress(console=error_console, transient=True, disable=not error_console.is_terminal) as bar:
         task = bar.add_task("cutting windows", total=None)
-        run, problems = create_run(
-            asked["out"], plan, lambda done, total: bar.update(task, completed=done, total=total)
-        )
+        run, problems = create_run(out, plan, lambda done, total: bar.update(task, completed=done, total=total))
     for problem in problems[:10]:
         click.echo(f"left out: {problem.where}: {problem.reason}", err=True)
     if len(problems) > 10:
@@ -215,9 +237,13 @@ def _configuration(**asked: Any) -> Any:
     config = load_config(asked["config_name"])
     names = ("fusion", "scaling", "limit_iqr", "modality_dropout", "calibration_share", "precision")
     changes = {name: asked[name] for name in names if asked[name] is not None}
-    window = {"seconds": asked["window_s"], "steps": asked["steps"]}
     document = msgspec.to_builtins(msgspec.structs.replace(config, **changes))
-    document["window"] |= {name: value for name, value in window.items() if value is not None}
+    if asked["window_s"]:
+        # As many points a second as before.
+        steps = round(asked["window_s"] / config.window_spec.period_s) + 1
+        document["window"] = {"seconds": asked["window_s"], "steps": steps}
+    if asked["steps"]:
+        document["window"]["steps"] = asked["steps"]
     try:
         return msgspec.convert(document, TrainConfig)
     except msgspec.ValidationError as error:
@@ -243,7 +269,7 @@ def _describe(run: Run) -> None:
     click.echo(
         f"{config.dataset}: {' / '.join(run.labels)} from {' + '.join(config.modalities)}; {run.protocol}; "
         f"configuration {config.train.name}, fusion {run.spec.fusion}, {run.scaling} scaling, windows of "
-        f"{run.window.seconds:g} s; methods: {methods}"
+        f"{run.window.seconds:g} s and {run.window.steps} points; methods: {methods}"
     )
     if len(run.folds) == 1:
         click.echo(f"held out: {', '.join(run.folds[0].split.held_out)}")
@@ -253,12 +279,9 @@ def _engine(progress: RunProgress, **asked: Any) -> Engine:
     from edgepain.train.workers import InThisProcess, LocalProcesses
 
     if asked["engine"] == "ray":
-        require("cluster", "ray")
         from edgepain.train.ray_engine import RayCluster
 
         return RayCluster(asked["address"], keep_features=asked["keep_features"])
-    if asked["address"]:
-        raise click.UsageError("--address is for --engine ray")
     if asked["workers"] > 1:
         return LocalProcesses(asked["workers"], asked["keep_features"])
     return InThisProcess(progress.of, asked["keep_features"])

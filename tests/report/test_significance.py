@@ -62,5 +62,5 @@ def test_comparisons_are_paired_by_unit_and_corrected_as_a_family() -> None:
     assert found[0].difference == pytest.approx(np.mean(np.arange(10) * 0.09 + 0.2))
     assert [c.p for c in found] == [pytest.approx(2 / 1024), None, pytest.approx(2 / 128), None]
     # A family of two: those without p are not in it.
-    assert [c.p_holm for c in found] == [pytest.approx(4 / 1024), None, pytest.approx(2 / 128), None]
+    assert [c.p_holm for c in found] == [pytest.approx(4 * 2 / 1024), None, pytest.approx(3 * 2 / 128), None]
     assert [c.reason for c in found] == ["", "no pair differs", "", "no pair"]

@@ -339,3 +339,61 @@ def test_files_and_subjects_that_are_left_out_are_named(
     assert len(named) == 11
     assert "no session folder of subject nobody0" in answer.err
     assert named[-1] == f"left out: 3 more; see: edgepain data check {root}"
+
+
+def test_two_runs_that_begin_in_one_folder_do_not_mix(e4_root: Path, tiny_toml: Path, tmp_path: Path) -> None:
+    plan = arguments(e4_root, tiny_toml, tmp_path / "run")
+    both = [start(*plan, "--peers-only", "--peer", peer) for peer in ("random-forest", "svm")]
+    ends = sorted(finish(process) for process in both)
+    assert [code for code, _, _ in ends] in ([0, 2], [0, 3])
+    assert re.search(r"is being trained by another process|holds a run; go on with", ends[1][2])
+    (answers,) = (tmp_path / "run").glob("folds/*/answers/*.npz")
+    assert answers.stem in ends[0][1]
+
+
+def test_damaged_answers_are_made_again(edgepain: Callable[..., Any], trained_run: Run, tmp_path: Path) -> None:
+    run = shutil.copytree(trained_run.folder, tmp_path / "run")
+    path = fold(run) / "answers" / "crossmod.npz"
+    path.write_bytes(path.read_bytes()[:-50])
+    answer = edgepain("train", "--resume", run)
+    assert answer.code == 0
+    assert "seed0-fold00/crossmod: the answers are damaged; they are made again" in answer.err
+    assert (run / "results.json").read_bytes() == (trained_run.folder / "results.json").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "message"),
+    [
+        (["--peer", "crossmod"], 2, "a peer cannot be called 'crossmod'"),
+        (["--peer", "oracle"], 2, "no peer is called 'oracle'"),
+        (["--peers-only"], 2, "there is nothing to train"),
+        (["--protocol", "loso"], 2, "--holdout is for --protocol holdout, not loso"),
+        (["--address", "auto"], 2, "--address is for --engine ray"),
+        (["--redo", "fcn.eda"], 2, "--redo and --fold need --resume RUN"),
+        (["--holdout", "S01,S02,S03,S04", "--calibration-share", "0.2"], 2, "leave out --calibration-share"),
+    ],
+)
+def test_what_cannot_be_is_refused_before_anything_is_written(
+    edgepain: Callable[..., Any],
+    e4_root: Path,
+    tiny_toml: Path,
+    tmp_path: Path,
+    options: list[str],
+    code: int,
+    message: str,
+) -> None:
+    answer = edgepain("train", *arguments(e4_root, tiny_toml, tmp_path / "run"), *options)
+    assert (answer.code, answer.out) == (code, "")
+    assert message in answer.err
+    assert not (tmp_path / "run" / "config.json").exists()
+
+
+def test_one_stage_of_one_fold_is_trained_again(
+    edgepain: Callable[..., Any], trained_run: Run, tmp_path: Path, checkpoints: Callable[[Path], dict[str, Any]]
+) -> None:
+    run = shutil.copytree(trained_run.folder, tmp_path / "run")
+    answer = edgepain("train", "--resume", run, "--redo", "transformer.eda", "--fold", "seed0-fold00")
+    assert answer.code == 0
+    assert {line.partition(":")[0] for line in answer.err.splitlines()} == {"transformer.eda", "crossmod"}
+    assert checkpoints(run) == checkpoints(trained_run.folder)
+    assert edgepain("train", "--resume", run, "--redo", "rnn.eda").code == 2

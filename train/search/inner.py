@@ -13,7 +13,7 @@ from sklearn.metrics import balanced_accuracy_score
 
 from edgepain.errors import ConfigError, DataError
 from edgepain.train.config import StageConfig, TrainConfig
-from edgepain.train.files import try_lock
+from edgepain.train.files import make_folder, try_lock
 from edgepain.train.fold import Fold, TrainingWindows, training_windows
 from edgepain.train.protocol import splits, splitter
 from edgepain.train.search.study import Trial
@@ -91,7 +91,7 @@ class InnerFolds:
         while waiting:
             for part in list(waiting):
                 folder = part.protocol.folder
-                folder.mkdir(parents=True, exist_ok=True)
+                make_folder(folder)
                 if (lock := try_lock(folder / ".lock")) is None:
                     continue
                 with lock:

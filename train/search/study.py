@@ -14,7 +14,7 @@ import msgspec
 
 from edgepain.errors import CheckpointError, ConfigError, MissingExtraError
 from edgepain.train.config import StageConfig
-from edgepain.train.files import one_after_the_other, try_lock
+from edgepain.train.files import make_folder, one_after_the_other, try_lock
 from edgepain.train.search.journal import open_journal
 from edgepain.train.search.plan import Range
 
@@ -98,7 +98,7 @@ class StageStudy:
         self._folder = folder
         self._settings = settings
         self._seed = seed
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         with self._alone():
             self._study = self._open(force)
 
@@ -126,7 +126,7 @@ class StageStudy:
                 self._study.enqueue_trial(again)
             asked = self._ask(len(alive))
             folder = self._trial_folder(asked.params)
-            folder.mkdir(parents=True, exist_ok=True)
+            make_folder(folder)
             lock = try_lock(folder / ".lock")
             assert lock is not None, "only one process at a time asks"
             return Trial(self._study, asked, folder, lock, keep=asked.params == self._default)
