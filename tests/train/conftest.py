@@ -62,9 +62,9 @@ def log() -> type[Log]:
     return Log
 
 
-@pytest.fixture(scope="session", autouse=True)
+@pytest.fixture(autouse=True)
 def _one_thread() -> None:
-    """Networks this small only get slower with more."""
+    """Networks this small only get slower with more. A command in this process may have left another number."""
     torch.set_num_threads(1)
 
 
@@ -138,6 +138,7 @@ def trained_run(tmp_path_factory: pytest.TempPathFactory, e4_plan: Plan) -> Run:
 
 def finish(run: Run, keep_features: bool = False) -> Run:
     """Carry every task of a run out in this process."""
+    torch.set_num_threads(run.threads)
     for task in run.tasks():
         carry_out(run, task, Log(), keep_features)
     write_results(run)
