@@ -40,7 +40,7 @@ def violins(digest: Digest) -> Picture | None:
     values = [over_seeds(digest.scores[digest.trained(model)])["f1"].to_numpy() for model in models]
     if max(v.size for v in values) < 2:
         return None
-    with canvas(WIDTH_IN, 4.2) as figure:
+    with canvas(max(WIDTH_IN, 0.95 * len(models)), 4.2) as figure:
         axes = figure.subplots()
         for place, (model, f1) in enumerate(zip(models, values, strict=True)):
             _violin(axes, place, f1, colour(digest, model))
