@@ -65,7 +65,9 @@ def test_a_trained_run_becomes_a_compact_bundle_under_5_mb(run_folder: Path, tmp
     assert bundle.manifest.training.train_subjects == 2
     assert {open_engine(bundle, p).precision for p in ("fp32", "int8")} == {"fp32", "int8"}
     assert bench_with_run(bundle, run_folder) == 0
-    other = train(run_folder.parent, "other", "--seed", 1, "--holdout", ",".join(open_run(run_folder).config.held_out))
+    other = train(
+        run_folder.parent, "other", "--seed", 1, "--holdout", ",".join(open_run(run_folder).fold().split.held_out)
+    )
     with pytest.raises(ConfigError, match=r"other is not the one that bundle .* was exported from"):
         bench_with_run(bundle, other)
 
