@@ -69,7 +69,13 @@ def _weights(run: Path, bundle: Bundle, scratch: Path) -> Path:
     opened = open_run(run)
     if opened.spec != bundle.manifest.network:
         raise ConfigError(f"run {run} has another network than bundle {bundle.root}; name the run it was exported from")
-    network = opened.fold(bundle.manifest.training.fold).network()
+    other = ConfigError(
+        f"run {run} is not the one that bundle {bundle.root} was exported from; name that run, or leave --run out"
+    )
+    fold = bundle.manifest.training.fold
+    if fold and fold not in (each.name for each in opened.folds):
+        raise other
+    network = opened.fold(fold).network()
     golden = bundle.golden()
     if "torch" not in golden.logits:
         raise ConfigError(f"bundle {bundle.root} has no answers of torch to know run {run} by; export it again")
@@ -77,10 +83,7 @@ def _weights(run: Path, bundle: Bundle, scratch: Path) -> Path:
         found = network(torch.from_numpy(golden.windows)).numpy()
     # Not "more than": an answer that is no number differs too.
     if not np.abs(softmax(found) - softmax(golden.logits["torch"])).max() <= SAME_WEIGHTS:
-        raise ConfigError(
-            f"run {run} is not the one that bundle {bundle.root} was exported from: it answers the golden windows "
-            "otherwise; name that run, or leave --run out"
-        )
+        raise other
     path = scratch / "network.safetensors"
     save_file(network.state_dict(), path)
     return path
