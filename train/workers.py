@@ -66,7 +66,6 @@ class InThisProcess:
 
     def run(self, run: Run, tasks: Sequence[Task], on_tick: Callable[[], None]) -> Iterator[Outcome]:
         """See `Engine.run`."""
-        torch.set_num_threads(run.threads)
         for task in tasks:
             yield attempt(run, task, self.progress(task), self.keep_features)
             on_tick()
@@ -135,6 +134,8 @@ def in_processes(calls: Sequence[Call], workers: int, on_tick: Callable[[], None
 
 def attempt(run: Run, task: Task, progress: Progress, keep_features: bool = False) -> Outcome:
     """Carry a task out; what goes wrong with its data or folder is its outcome."""
+    # A library of the task before may have set another number.
+    torch.set_num_threads(run.threads)
     try:
         carry_out(run, task, progress, keep_features)
     except EdgepainError as error:
