@@ -135,6 +135,7 @@ def command(context: click.Context, /, **asked: Any) -> None:
         for task in run.forget_damaged_answers():
             click.echo(f"{task}: the answers are damaged; they are made again", err=True)
         _describe(run)
+        click.echo(f"{run.threads} processor thread{'s' if run.threads > 1 else ''} for each task")
         if asked["no_train"]:
             click.echo(f"next: edgepain search {run.folder}, or edgepain train --resume {run.folder}")
             return
