@@ -101,10 +101,11 @@ def command(
             calibration_s=decider.calibration_s,
         )
         Session(source, decider, [lines], limits).run()
-        return
-    title = f"{bundle.manifest.name} · {engine.description}"
-    with TerminalView(Console(), title) as view:
-        Session(source, decider, [view], limits).run()
+    else:
+        title = f"{bundle.manifest.name} · {engine.description}"
+        with TerminalView(Console(), title) as view:
+            Session(source, decider, [view], limits).run()
+    end_undisturbed()
 
 
 def _check(port: str | None, replay: Path | None, of_a_port: list[str]) -> None:
@@ -135,16 +136,26 @@ DEMONSTRATION = (
 )
 
 
+NUMBERS = (signal.SIGINT, signal.SIGTERM)
+
+
 def end_politely() -> None:
     """Let Ctrl-C and a service manager's SIGTERM end a session alike, and a second one not cut the end short."""
 
-    numbers = (signal.SIGINT, signal.SIGTERM)
-
     def interrupt(number: int, frame: FrameType | None) -> None:
-        # Ignored, not handled: Python gives handlers back to the deadly default while it shuts down.
-        for each in numbers:
-            signal.signal(each, signal.SIG_IGN)
+        # Handled by nothing, not ignored: Python complains of a signal that came before its handler was taken away.
+        for each in NUMBERS:
+            signal.signal(each, lambda *_: None)
         raise KeyboardInterrupt
 
-    for number in numbers:
+    for number in NUMBERS:
         signal.signal(number, interrupt)
+
+
+def end_undisturbed() -> None:
+    """Let no signal of these disturb the last steps of the process: call it when all work is done."""
+    # Blocked first, so that none is left half handled; ignored then, because Python gives handlers back to the
+    # deadly default while it shuts down.
+    signal.pthread_sigmask(signal.SIG_BLOCK, NUMBERS)
+    for number in NUMBERS:
+        signal.signal(number, signal.SIG_IGN)
