@@ -56,7 +56,8 @@ class Headed(nn.Module):
         self.head = nn.Linear(width, classes)
 
     def forward(self, *inputs: Tensor) -> Tensor:
-        logits_BK: Tensor = self.head(self.block(*inputs)[1])
+        embed = getattr(self.block, "embed", None)
+        logits_BK: Tensor = self.head(embed(*inputs) if embed else self.block(*inputs)[1])
         return logits_BK
 
 

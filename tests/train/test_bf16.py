@@ -114,8 +114,9 @@ def of(found: dict[str, Tensor], wanted: dict[str, Tensor], limit: float) -> Non
         assert float((gradient - wanted[name]).norm()) < limit * float(wanted[name].norm() + 0.2 * largest), name
 
 
+@pytest.mark.parametrize("mean", [False, True])
 @pytest.mark.parametrize(("steps", "others"), [(138, 138), (7, 5), (1, 1)])
-def test_attention_gives_the_same_but_for_rounding(steps: int, others: int) -> None:
+def test_attention_gives_the_same_but_for_rounding(steps: int, others: int, mean: bool) -> None:
     torch.manual_seed(4)
     attention = Attention(32, 4).train()
     query, memory = 2 * torch.randn(6, steps, 32), 2 * torch.randn(6, others, 32)
@@ -124,7 +125,12 @@ def test_attention_gives_the_same_but_for_rounding(steps: int, others: int) -> N
     everything = {"query": query, "memory": memory, **dict(attention.named_parameters())}
 
     def run() -> tuple[Tensor, dict[str, Tensor]]:
-        mixed = attention(query, memory).float()
+        if not mean:
+            mixed = attention(query, memory).float()
+        elif torch.is_autocast_enabled("cpu"):
+            mixed = attention.mean_in_bf16(query, memory.bfloat16()).float()
+        else:
+            mixed = attention(query, memory).mean(dim=1)
         weights = torch.linspace(-1, 1, mixed.numel()).sin().view_as(mixed)
         found = torch.autograd.grad((mixed * weights).sum(), list(everything.values()))
         return mixed, dict(zip(everything, found, strict=True))
@@ -136,13 +142,30 @@ def test_attention_gives_the_same_but_for_rounding(steps: int, others: int) -> N
     of(found, wanted, 0.1)
 
 
-def test_attention_with_large_scores_neither_overflows_nor_vanishes() -> None:
+@pytest.mark.parametrize("mean", [False, True])
+def test_attention_with_large_scores_neither_overflows_nor_vanishes(mean: bool) -> None:
     attention = Attention(16, 2).train()
-    query, memory = 300 * torch.randn(3, 9, 16), 300 * torch.randn(3, 9, 16)
+    query, memory = 300 * torch.randn(3, 9, 16), 300 * torch.randn(3, 9, 16).bfloat16()
+    query.requires_grad_()
     with torch.autocast("cpu", torch.bfloat16):
-        mixed = attention(query, memory)
+        mixed = (attention.mean_in_bf16 if mean else attention)(query, memory)
     assert bool(mixed.isfinite().all())
     assert float(mixed.detach().abs().max()) > 1
+    (gradient,) = torch.autograd.grad(mixed.float().sum(), query)
+    assert bool(gradient.isfinite().all())
+
+
+def test_the_embedding_alone_is_that_of_the_whole_block() -> None:
+    torch.manual_seed(7)
+    block = TransformerBlock(32, 4, 0.0).train()
+    inputs = torch.randn(B, S, 32), torch.randn(B, S, 32)
+    expected = block(*inputs)[1]
+    assert torch.equal(block.embed(*inputs), expected)
+    wanted = gradients(block, expected)
+    with torch.autocast("cpu", torch.bfloat16):
+        embedding = block.embed(*inputs).float()
+    assert relative(embedding, expected) < 0.05
+    of(gradients(block, embedding), wanted, 0.25)
 
 
 @pytest.mark.parametrize("kind", ["alstm", "transformer"])

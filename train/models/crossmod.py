@@ -45,7 +45,7 @@ class CrossModFusion(nn.Module):
             return self._logits(first, second)
 
     def _logits(self, first_BSE: Tensor, second_BSE: Tensor) -> Tensor:
-        logits_BK: Tensor = self.classify(self.fc(self.fusion(first_BSE, second_BSE).mean(dim=1)))
+        logits_BK: Tensor = self.classify(self.fc(self.fusion.mean(first_BSE, second_BSE)))
         return logits_BK
 
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from edgepain.train.models.bf16 import Dropout, factor, trains_in_bf16
-from edgepain.train.models.bf16_attention import attention_in_bf16, powers_scale
+from edgepain.train.models.bf16_attention import attention_in_bf16, mean_weights_in_bf16, powers_scale
 
 
 class Attention(nn.Module):
@@ -40,12 +40,23 @@ class Attention(nn.Module):
         joined_BSD: Tensor = self.out(mixed_BHSW.transpose(1, 2).flatten(2))
         return joined_BSD
 
+    def mean_in_bf16(self, query_BSD: Tensor, memory_BTD: Tensor) -> Tensor:
+        """The mean of `forward` over S, [B, D]: it is linear in the weights, so their mean over S is enough."""
+        weights_BHT = mean_weights_in_bf16(self._powers(query_BSD), self.key(memory_BTD), self.heads)
+        mixed_HBD = torch.bmm(weights_BHT, memory_BTD).transpose(0, 1)
+        value_HDW = self.value.weight.view(self.heads, -1, memory_BTD.shape[2]).mT
+        joined_BD = torch.bmm(mixed_HBD, value_HDW).transpose(0, 1).flatten(1) + self.value.bias
+        mean_BD: Tensor = self.out(joined_BD)
+        return mean_BD
+
     def _forward_bf16(self, query_BSD: Tensor, memory_BTD: Tensor) -> Tensor:
-        scale = powers_scale(self.query.out_features // self.heads)
-        powers_BSD = functional.linear(query_BSD, self.query.weight * scale, self.query.bias * scale)
-        mixed_BSD = attention_in_bf16(powers_BSD, self.key(memory_BTD), self.value(memory_BTD), self.heads)
-        joined_BSD: Tensor = self.out(mixed_BSD)
+        key_BTD, value_BTD = self.key(memory_BTD), self.value(memory_BTD)
+        joined_BSD: Tensor = self.out(attention_in_bf16(self._powers(query_BSD), key_BTD, value_BTD, self.heads))
         return joined_BSD
+
+    def _powers(self, query_BSD: Tensor) -> Tensor:
+        scale = powers_scale(self.query.out_features // self.heads)
+        return functional.linear(query_BSD, self.query.weight * scale, self.query.bias * scale)
 
     def weights(self, query_BSD: Tensor, memory_BTD: Tensor) -> Tensor:
         """Attention weights [B, H, S, T], the softmax of Eq. 12."""
@@ -90,8 +101,19 @@ class CrossFusion(nn.Module):
         self.cross_b = Attention(width, heads)
 
     def forward(self, a_BSD: Tensor, b_BSD: Tensor) -> Tensor:
-        a_BSD, b_BSD = factor(self, self.encoder_a(a_BSD)), factor(self, self.encoder_b(b_BSD))
+        a_BSD, b_BSD = self._encoded(a_BSD, b_BSD)
         return torch.cat([self.cross_a(a_BSD, b_BSD), self.cross_b(b_BSD, a_BSD)], dim=2)
+
+    def mean(self, a_BSD: Tensor, b_BSD: Tensor) -> Tensor:
+        """The mean of `forward` over S (Eq. 17), [B, 2D], at less cost where it trains in bfloat16."""
+        if not trains_in_bf16(self):
+            fused_BSE: Tensor = self(a_BSD, b_BSD)
+            return fused_BSE.mean(dim=1)
+        a_BSD, b_BSD = self._encoded(a_BSD, b_BSD)
+        return torch.cat([self.cross_a.mean_in_bf16(a_BSD, b_BSD), self.cross_b.mean_in_bf16(b_BSD, a_BSD)], dim=1)
+
+    def _encoded(self, a_BSD: Tensor, b_BSD: Tensor) -> tuple[Tensor, Tensor]:
+        return factor(self, self.encoder_a(a_BSD)), factor(self, self.encoder_b(b_BSD))
 
 
 class TransformerBlock(nn.Module):
@@ -109,6 +131,11 @@ class TransformerBlock(nn.Module):
     def forward(self, fcn_BSD: Tensor, alstm_BSD: Tensor) -> tuple[Tensor, Tensor]:
         fused_BSE = self.fusion(fcn_BSD, alstm_BSD)
         return fused_BSE, self.fc(fused_BSE.mean(dim=1))
+
+    def embed(self, fcn_BSD: Tensor, alstm_BSD: Tensor) -> Tensor:
+        """The embedding alone, [B, D]: all that the head reads in training."""
+        embedding_BD: Tensor = self.fc(self.fusion.mean(fcn_BSD, alstm_BSD))
+        return embedding_BD
 
 
 def fc_layers(inputs: int, widths: tuple[int, ...], dropout: float) -> nn.Sequential:
