@@ -1,0 +1,61 @@
+"""The model bundle: one directory with everything a device needs, and nothing executable.
+
+    manifest.json      what it is, for which signals, trained on what, how accurate; SHA-256 of every file and of itself
+    model.onnx         the network in fp32, if the bundle carries it
+    model.int8.onnx    the network in INT8, if the bundle carries it
+    golden.npz         real windows and the reference answers; every engine is checked against them
+    calibration.npz    windows of training subjects only, for quantizing again on a device
+
+A bundle is hostile until checked: `open_bundle` reads nothing but the manifest before every listed file
+has the size and hash that the manifest states, and arrays are read without pickles.
+"""
+
+from edgepain.bundle.manifest import (
+    SCALINGS,
+    SCHEMA,
+    AccuracyFacts,
+    FileFacts,
+    GraphFacts,
+    Manifest,
+    ModalitySpec,
+    NetworkSpec,
+    Precision,
+    Scaling,
+    ScalingFacts,
+    TrainingFacts,
+    WindowFacts,
+    seal,
+)
+from edgepain.bundle.store import (
+    MANIFEST,
+    Bundle,
+    Golden,
+    demonstration_bundle,
+    open_bundle,
+    sha256_of,
+    write_manifest,
+)
+
+__all__ = [
+    "MANIFEST",
+    "SCALINGS",
+    "SCHEMA",
+    "AccuracyFacts",
+    "Bundle",
+    "FileFacts",
+    "Golden",
+    "GraphFacts",
+    "Manifest",
+    "ModalitySpec",
+    "NetworkSpec",
+    "Precision",
+    "Scaling",
+    "ScalingFacts",
+    "TrainingFacts",
+    "WindowFacts",
+    "demonstration_bundle",
+    "open_bundle",
+    "seal",
+    "sha256_of",
+    "write_manifest",
+]

@@ -1,0 +1,208 @@
+"""The manifest of a bundle: everything a device and a person need to know of it, sealed by its own hash."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Literal
+
+import msgspec
+
+from edgepain.errors import BundleError
+from edgepain.signal import Modality, ScalingSpec, WindowSpec
+
+SCHEMA = 1
+
+Precision = Literal["fp32", "int8"]
+Scaling = Literal["subject", "causal"]
+SCALINGS: tuple[Scaling, ...] = ("subject", "causal")
+
+
+class NetworkSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Shape of the network. `fusion` is one of the two readings of the paper's multi-modal stream."""
+
+    modalities: tuple[Modality, ...]
+    classes: int
+    fusion: Literal["pooled", "sequence"] = "pooled"
+    steps: int = 138
+    width: int = 128
+    heads: int = 8
+
+    def __post_init__(self) -> None:
+        if len(self.modalities) != 2 or len(set(self.modalities)) != 2:
+            raise ValueError("modalities must be two different ones")
+        if self.classes not in (2, 3):
+            raise ValueError("classes must be 2 or 3")
+        if self.steps < 2 or self.heads < 1 or self.width < 2 or self.width % self.heads or self.width % 2:
+            raise ValueError("width must be even and a multiple of heads, steps at least 2")
+
+
+class ModalitySpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A signal the bundle needs: its unit, and the sampling rates it accepts."""
+
+    modality: Modality
+    unit: str
+    min_rate_hz: float
+    max_rate_hz: float
+
+
+class WindowFacts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Length and points of a window (`WindowSpec`)."""
+
+    seconds: float
+    steps: int
+
+
+class ScalingFacts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How windows were scaled in training, and the causal form that live use applies (`ScalingSpec`)."""
+
+    trained_with: Scaling
+    min_history_s: float
+    horizon_s: float
+    limit_iqr: Annotated[float, msgspec.Meta(gt=0)] | None = None
+
+
+class TrainingFacts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Where the weights come from, in words and numbers a person asks for. held_out: ids of those subjects.
+
+    fold: of the run, where it has several. modality_dropout: chance with which the fusion was shown a window without
+    one of its modalities; above 0, it can answer without one.
+    """
+
+    dataset: str
+    task: str
+    protocol: str
+    train_subjects: int
+    held_out_subjects: int
+    train_windows: int
+    config: str
+    seed: int
+    synthetic: bool
+    held_out: tuple[str, ...] = ()
+    fold: str = ""
+    modality_dropout: float = 0.0
+
+
+class AccuracyFacts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Accuracy on windows of held-out subjects, for one precision and one scaling.
+
+    missing_classes: indices of labels that no window has under this scaling; the accuracies are None then, for one
+    over the other classes says nothing of the whole. without: a modality that was taken away from the windows.
+    """
+
+    precision: Literal["torch", "fp32", "int8"]
+    scaling: Scaling
+    windows: int
+    accuracy: float | None
+    balanced_accuracy: float | None
+    changed_labels: int
+    max_probability_difference: float
+    mean_probability_difference: float = 0.0
+    missing_classes: tuple[int, ...] = ()
+    without: Modality | None = None
+
+
+class GraphFacts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One ONNX graph: how it was made, how far its answers may be from the golden ones on this or another CPU.
+
+    activation_percentile: beyond which statically quantized activations saturate, chosen on training windows.
+    sensitive_operators: those that stay in float because INT8 moved the answers to training windows too far.
+    """
+
+    precision: Precision
+    file: str
+    opset: int
+    quantized_operators: dict[str, int]
+    float_operators: dict[str, int]
+    int8_weight_share: float
+    golden_tolerance: float
+    activation_percentile: float | None = None
+    sensitive_operators: tuple[str, ...] = ()
+
+
+class FileFacts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Size and SHA-256 (hex) of a file of the bundle."""
+
+    bytes: int
+    sha256: str
+
+
+class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Everything a device and a person need to know of a bundle. sha256: see `seal`."""
+
+    schema: int
+    name: str
+    created: str
+    demonstration: bool
+    modalities: tuple[ModalitySpec, ...]
+    window: WindowFacts
+    scaling: ScalingFacts
+    labels: tuple[str, ...]
+    network: NetworkSpec
+    training: TrainingFacts
+    accuracy: tuple[AccuracyFacts, ...]
+    graphs: tuple[GraphFacts, ...]
+    tools: dict[str, str]
+    files: dict[str, FileFacts]
+    notes: tuple[str, ...] = ()
+    sha256: str = ""
+
+    def __post_init__(self) -> None:
+        if tuple(m.modality for m in self.modalities) != self.network.modalities:
+            raise ValueError("modalities and network.modalities differ")
+        if len(self.labels) != self.network.classes:
+            raise ValueError("one label a class is needed")
+        if self.window.steps != self.network.steps or not 0 < self.window.seconds < 3600:
+            raise ValueError("window does not fit the network")
+        if not (0 <= self.scaling.min_history_s <= self.scaling.horizon_s <= 86400):
+            raise ValueError("scaling must have 0 <= min_history_s <= horizon_s <= 86400")
+        if not self.graphs or len({g.precision for g in self.graphs}) != len(self.graphs):
+            raise ValueError("one graph a precision is needed, and at least one")
+        for graph in self.graphs:
+            if graph.file not in self.files:
+                raise ValueError(f"graph file {graph.file!r} is not listed under files")
+
+    @property
+    def window_spec(self) -> WindowSpec:
+        """The window as the signal room takes it."""
+        return WindowSpec(self.window.seconds, self.window.steps)
+
+    @property
+    def scaling_spec(self) -> ScalingSpec:
+        """The scaling as the signal room takes it."""
+        return ScalingSpec(self.scaling.min_history_s, self.scaling.horizon_s, self.scaling.limit_iqr)
+
+
+def seal(manifest: Mapping[str, object]) -> bytes:
+    """The manifest as JSON with its own SHA-256 in it, over all other fields in sorted order.
+
+    It shows a slip of an editor or a disk. It is no signature: who means harm can compute it again.
+    """
+    sealed = {**manifest, "sha256": _seal_of(manifest)}
+    return msgspec.json.format(msgspec.json.encode(sealed), indent=2) + b"\n"
+
+
+def _seal_of(manifest: Mapping[str, object]) -> str:
+    unsealed = {name: value for name, value in manifest.items() if name != "sha256"}
+    return hashlib.sha256(msgspec.json.encode(unsealed, order="sorted")).hexdigest()
+
+
+class _SchemaOnly(msgspec.Struct):
+    schema: int
+
+
+def decode_manifest(path: Path) -> Manifest:
+    data = path.read_bytes()
+    try:
+        schema = msgspec.json.decode(data, type=_SchemaOnly).schema
+        if schema > SCHEMA:
+            raise BundleError(
+                f"{path} has schema {schema}, this edgepain reads up to {SCHEMA}; install a newer edgepain"
+            )
+        manifest = msgspec.json.decode(data, type=Manifest)
+        if manifest.sha256 != _seal_of(msgspec.json.decode(data)):
+            raise BundleError(f"{path} was changed after export (SHA-256 differs); copy or export the bundle again")
+        return manifest
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, OverflowError) as error:
+        raise BundleError(f"{path} is damaged or no manifest ({error}); copy or export the bundle again") from error
