@@ -5,6 +5,8 @@
     model.int8.onnx    the network in INT8, if the bundle carries it
     golden.npz         real windows and the reference answers; every engine is checked against them
     calibration.npz    windows of training subjects only, for quantizing again on a device
+    tensorrt/          graphs for TensorRT and the recipe to build engines of them, if the bundle is for a Jetson
+    engines/           built on this device by `edgepain build`; outside the manifest, checked by its own sidecars
 
 A bundle is hostile until checked: `open_bundle` reads nothing but the manifest before every listed file
 has the size and hash that the manifest states, and arrays are read without pickles.
@@ -22,11 +24,13 @@ from edgepain.bundle.manifest import (
     Precision,
     Scaling,
     ScalingFacts,
+    TargetFacts,
     TrainingFacts,
     WindowFacts,
     seal,
 )
 from edgepain.bundle.store import (
+    ENGINES,
     MANIFEST,
     Bundle,
     Golden,
@@ -37,6 +41,7 @@ from edgepain.bundle.store import (
 )
 
 __all__ = [
+    "ENGINES",
     "MANIFEST",
     "SCALINGS",
     "SCHEMA",
@@ -51,6 +56,7 @@ __all__ = [
     "Precision",
     "Scaling",
     "ScalingFacts",
+    "TargetFacts",
     "TrainingFacts",
     "WindowFacts",
     "demonstration_bundle",

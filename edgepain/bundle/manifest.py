@@ -121,6 +121,13 @@ class GraphFacts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     sensitive_operators: tuple[str, ...] = ()
 
 
+class TargetFacts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Graphs for a device, beside those for the CPU. recipe: the file that lists them and says how to use them."""
+
+    name: Literal["jetson"]
+    recipe: str
+
+
 class FileFacts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Size and SHA-256 (hex) of a file of the bundle."""
 
@@ -146,6 +153,7 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     tools: dict[str, str]
     files: dict[str, FileFacts]
     notes: tuple[str, ...] = ()
+    targets: tuple[TargetFacts, ...] = ()
     sha256: str = ""
 
     def __post_init__(self) -> None:
@@ -162,6 +170,9 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         for graph in self.graphs:
             if graph.file not in self.files:
                 raise ValueError(f"graph file {graph.file!r} is not listed under files")
+        for target in self.targets:
+            if target.recipe not in self.files:
+                raise ValueError(f"recipe {target.recipe!r} of {target.name} is not listed under files")
 
     @property
     def window_spec(self) -> WindowSpec:

@@ -19,6 +19,8 @@ from edgepain.signal import StreamInfo
 MANIFEST = "manifest.json"
 MAX_MANIFEST_BYTES = 1 << 20
 MAX_FILE_BYTES = 1 << 30
+# Engines belong to one device and come after the manifest: `edgepain.engine.tensorrt` checks what lies there.
+ENGINES = "engines"
 
 
 @dataclass(frozen=True)
@@ -158,7 +160,8 @@ def _check_files(root: Path, manifest: Manifest) -> None:
         _check_file(root, name, facts)
     listed = {*manifest.files, MANIFEST}
     for found in root.rglob("*"):
-        if not found.is_dir() and found.relative_to(root).as_posix() not in listed:
+        relative = found.relative_to(root)
+        if relative.parts[0] != ENGINES and not found.is_dir() and relative.as_posix() not in listed:
             raise BundleError(f"{found} is not listed in the manifest; remove it or export the bundle again")
 
 
