@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from edgepain.bundle import MANIFEST, SCHEMA, Bundle, open_bundle, seal, sha256_of, write_manifest
+from edgepain.bundle import MANIFEST, SCHEMA, Bundle, demonstration_bundle, open_bundle, seal, sha256_of, write_manifest
 from edgepain.errors import BundleError, BundleMismatchError
 from edgepain.signal import Modality, StreamInfo
 
@@ -110,8 +111,74 @@ def test_paths_out_of_the_bundle_are_refused(bundle_copy: Bundle, name: str) -> 
 
 
 def test_newer_schema_says_so_before_anything_else(bundle_copy: Bundle) -> None:
-    (bundle_copy.root / MANIFEST).write_text(json.dumps({"schema": SCHEMA + 1, "unheard": "of"}))
-    with pytest.raises(BundleError, match="install a newer edgepain"):
+    for tools, advice in (
+        ({}, "was made by a newer edgepain and .* install a newer edgepain$"),
+        ({"edgepain": "9.1.0rc2"}, "was made by edgepain 9.1.0rc2 and .* install edgepain 9.1.0rc2 or newer$"),
+        ({"edgepain": "9\x1b[31m"}, "install a newer edgepain$"),
+        ({"edgepain": ["9"]}, "install a newer edgepain$"),
+    ):
+        manifest = {"schema": SCHEMA + 1, "unheard": "of", "tools": tools}
+        (bundle_copy.root / MANIFEST).write_text(json.dumps(manifest))
+        with pytest.raises(BundleError, match=advice):
+            open_bundle(bundle_copy.root)
+
+
+@pytest.mark.parametrize("schema", [0, -1, True, 1.5, "1", None])
+def test_schemas_that_never_were_are_refused(bundle_copy: Bundle, schema: Any) -> None:
+    edit(bundle_copy, schema=schema)
+    with pytest.raises(BundleError):
+        open_bundle(bundle_copy.root)
+
+
+def test_the_first_schema_is_still_read() -> None:
+    """The packaged demonstration, until it is made again."""
+    assert open_bundle(demonstration_bundle()).manifest.schema <= SCHEMA
+
+
+@pytest.mark.parametrize("text", ["a\nb", "\x1b[2J", "\u202edlo", "\x9b31m", "\0"])
+@pytest.mark.parametrize("where", ["name", "labels", "notes", "tools"])
+def test_text_that_does_more_than_be_read_is_refused(bundle_copy: Bundle, where: str, text: str) -> None:
+    values: dict[str, Any] = {"name": text, "labels": ["no pain", text], "notes": [text], "tools": {text: "1"}}
+    edit(bundle_copy, **{where: values[where]})
+    with pytest.raises(BundleError, match="characters that cannot be shown"):
+        open_bundle(bundle_copy.root)
+
+
+def test_a_manifest_that_says_a_thing_twice_is_refused(bundle_copy: Bundle) -> None:
+    path = bundle_copy.root / MANIFEST
+    once, twice = b'"demonstration": false', b'"demonstration": true, "demonstration": false'
+    path.write_bytes(path.read_bytes().replace(once, twice))
+    with pytest.raises(BundleError, match="was changed after export"):
+        open_bundle(bundle_copy.root)
+
+
+def test_engines_built_later_are_no_strangers_but_links_are(bundle_copy: Bundle) -> None:
+    engines = bundle_copy.root / "engines"
+    engines.mkdir()
+    (engines / "orin-sm87__trt10.3.0.26__int8__abc.plan").write_bytes(b"plan")
+    assert open_bundle(bundle_copy.root) == bundle_copy
+    assert set(write_manifest(bundle_copy.root, bundle_copy.manifest).manifest.files) == set(bundle_copy.manifest.files)
+    (engines / "link.plan").symlink_to("/etc/hostname")
+    with pytest.raises(BundleError, match=r"engines/link\.plan is a link"):
+        open_bundle(bundle_copy.root)
+
+
+def test_folders_that_hold_nothing_listed_and_folders_elsewhere_are_refused(bundle_copy: Bundle) -> None:
+    (bundle_copy.root / "empty").mkdir()
+    with pytest.raises(BundleError, match="empty is not listed"):
+        open_bundle(bundle_copy.root)
+    (bundle_copy.root / "empty").rmdir()
+    elsewhere = bundle_copy.root.parent / "elsewhere"
+    elsewhere.mkdir()
+    (bundle_copy.root / "model.onnx").rename(elsewhere / "model.onnx")
+    (bundle_copy.root / "sub").symlink_to(elsewhere)
+    graphs = [
+        {**msgspec.to_builtins(g), "file": g.file.replace("model.onnx", "sub/model.onnx")}
+        for g in bundle_copy.manifest.graphs
+    ]
+    files = {name.replace("model.onnx", "sub/model.onnx"): facts for name, facts in listed(bundle_copy).items()}
+    edit(bundle_copy, graphs=graphs, files=files)
+    with pytest.raises(BundleError, match="sub is a link"):
         open_bundle(bundle_copy.root)
 
 
@@ -135,7 +202,7 @@ def test_huge_manifest_is_not_read(bundle_copy: Bundle) -> None:
 )
 def test_manifests_that_contradict_themselves_are_refused(bundle_copy: Bundle, field: str, value: Any) -> None:
     edit(bundle_copy, **{field: value})
-    with pytest.raises(BundleError, match="damaged or no manifest"):
+    with pytest.raises(BundleError, match="damaged or not what its name says"):
         open_bundle(bundle_copy.root)
 
 
@@ -187,6 +254,10 @@ def test_golden_of_other_shapes_or_with_objects_is_refused(bundle_copy: Bundle) 
         {**arrays, "labels": arrays["labels"][:3]},
         {name: array for name, array in arrays.items() if name != "logits_int8"},
         {name: array[:0] for name, array in arrays.items()},
+        {**arrays, "windows": np.float32(1)},
+        {**arrays, "labels": np.int64(1)},
+        {**arrays, "windows": arrays["windows"].astype(np.float64)},
+        {**arrays, "labels": np.full(len(arrays["labels"]), np.nan)},
     ):
         np.savez(path, **wrong)
         with pytest.raises(BundleError, match="does not fit the manifest"):
@@ -198,6 +269,20 @@ def test_golden_of_other_shapes_or_with_objects_is_refused(bundle_copy: Bundle) 
     with pytest.raises(BundleError, match="no number"):
         write_manifest(bundle_copy.root, bundle_copy.manifest).golden()
     path.write_bytes(b"PK\x03\x04 no archive")
+    with pytest.raises(BundleError, match="cannot be read"):
+        write_manifest(bundle_copy.root, bundle_copy.manifest).golden()
+
+
+def test_arrays_that_unpack_to_more_than_they_may_are_not_read(bundle_copy: Bundle) -> None:
+    path = bundle_copy.root / "golden.npz"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive, archive.open("windows.npy", "w") as member:
+        for _ in range(300):
+            member.write(bytes(1 << 20))
+    assert path.stat().st_size < 1 << 20
+    with pytest.raises(BundleError, match="unpacks to more than 256 MiB"):
+        write_manifest(bundle_copy.root, bundle_copy.manifest).golden()
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("labels", b"no array")
     with pytest.raises(BundleError, match="cannot be read"):
         write_manifest(bundle_copy.root, bundle_copy.manifest).golden()
 

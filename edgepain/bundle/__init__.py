@@ -1,4 +1,4 @@
-"""The model bundle: one directory with everything a device needs, and nothing executable.
+"""The model bundle: one directory, or one zip of it, with everything a device needs, and nothing executable.
 
     manifest.json      what it is, for which signals, trained on what, how accurate; SHA-256 of every file and of itself
     model.onnx         the network in fp32, if the bundle carries it
@@ -6,12 +6,14 @@
     golden.npz         real windows and the reference answers; every engine is checked against them
     calibration.npz    windows of training subjects only, for quantizing again on a device
     tensorrt/          graphs for TensorRT and the recipe to build engines of them, if the bundle is for a Jetson
+    signature.json     Ed25519 signature of the manifest, if the bundle is signed
     engines/           built on this device by `edgepain build`; outside the manifest, checked by its own sidecars
 
 A bundle is hostile until checked: `open_bundle` reads nothing but the manifest before every listed file
 has the size and hash that the manifest states, and arrays are read without pickles.
 """
 
+from edgepain.bundle.archive import pack
 from edgepain.bundle.manifest import (
     SCALINGS,
     SCHEMA,
@@ -29,9 +31,10 @@ from edgepain.bundle.manifest import (
     WindowFacts,
     seal,
 )
+from edgepain.bundle.names import ENGINES, MANIFEST, SIGNATURE
+from edgepain.bundle.signature import Signature, fingerprint, read_private_key, verify
+from edgepain.bundle.signing import make_keys, sign_bundle
 from edgepain.bundle.store import (
-    ENGINES,
-    MANIFEST,
     Bundle,
     Golden,
     demonstration_bundle,
@@ -45,6 +48,7 @@ __all__ = [
     "MANIFEST",
     "SCALINGS",
     "SCHEMA",
+    "SIGNATURE",
     "AccuracyFacts",
     "Bundle",
     "FileFacts",
@@ -56,12 +60,19 @@ __all__ = [
     "Precision",
     "Scaling",
     "ScalingFacts",
+    "Signature",
     "TargetFacts",
     "TrainingFacts",
     "WindowFacts",
     "demonstration_bundle",
+    "fingerprint",
+    "make_keys",
     "open_bundle",
+    "pack",
+    "read_private_key",
     "seal",
     "sha256_of",
+    "sign_bundle",
+    "verify",
     "write_manifest",
 ]

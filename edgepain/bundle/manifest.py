@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal
 
 import msgspec
 
+from edgepain import __version__
 from edgepain.errors import BundleError
 from edgepain.signal import Modality, ScalingSpec, WindowSpec
 
-SCHEMA = 1
+# 1: first. 2: with a fold, a modality that may be missing, limits of scaled values, and targets.
+SCHEMA = 2
 
 Precision = Literal["fp32", "int8"]
 Scaling = Literal["subject", "causal"]
@@ -185,35 +188,79 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return ScalingSpec(self.scaling.min_history_s, self.scaling.horizon_s, self.scaling.limit_iqr)
 
 
-def seal(manifest: Mapping[str, object]) -> bytes:
-    """The manifest as JSON with its own SHA-256 in it, over all other fields in sorted order.
+def seal(facts: Mapping[str, object]) -> bytes:
+    """`facts` as JSON with their own SHA-256 among them, over all other fields in sorted order.
 
     It shows a slip of an editor or a disk. It is no signature: who means harm can compute it again.
     """
-    sealed = {**manifest, "sha256": _seal_of(manifest)}
+    sealed = {**facts, "sha256": _seal_of(facts)}
     return msgspec.json.format(msgspec.json.encode(sealed), indent=2) + b"\n"
 
 
-def _seal_of(manifest: Mapping[str, object]) -> str:
-    unsealed = {name: value for name, value in manifest.items() if name != "sha256"}
+def unseal(data: bytes, shown: Path) -> dict[str, object]:
+    """What `seal` wrote, byte for byte. `shown`: how the file is called towards the user.
+
+    Raises BundleError where it is anything else, or holds a text that would do more to a terminal than be read.
+    """
+    try:
+        facts = msgspec.json.decode(data, type=dict[str, object])
+        intact = data == seal(facts)
+    except (msgspec.DecodeError, msgspec.ValidationError, UnicodeError, RecursionError, OverflowError) as error:
+        raise _damaged(shown, error) from error
+    if not _printable(facts):
+        raise BundleError(f"{shown} holds characters that cannot be shown; copy or export the bundle again")
+    if not intact:
+        raise BundleError(f"{shown} was changed after export (SHA-256 differs); copy or export the bundle again")
+    return facts
+
+
+def decode_manifest(data: bytes, shown: Path) -> Manifest:
+    """A manifest as `seal` wrote it. `shown`: how the file is called towards the user.
+
+    Raises BundleError where it is of another schema, was changed, or contradicts itself.
+    """
+    try:
+        _require_schema(msgspec.json.decode(data, type=_Origin), shown)
+        unseal(data, shown)
+        return msgspec.json.decode(data, type=Manifest)
+    except (msgspec.DecodeError, UnicodeError, RecursionError, OverflowError) as error:
+        raise _damaged(shown, error) from error
+
+
+class _Origin(msgspec.Struct):
+    """What every schema has in common."""
+
+    schema: int
+    tools: dict[str, object] = {}
+
+
+def _require_schema(origin: _Origin, shown: Path) -> None:
+    if origin.schema > SCHEMA:
+        maker = str(origin.tools.get("edgepain", ""))
+        known = re.fullmatch(r"[0-9][0-9A-Za-z.+-]{0,30}", maker) is not None
+        raise BundleError(
+            f"{shown} was made by {f'edgepain {maker}' if known else 'a newer edgepain'} and has schema "
+            f"{origin.schema}, this edgepain {__version__} reads up to {SCHEMA}; install "
+            f"{f'edgepain {maker} or newer' if known else 'a newer edgepain'}"
+        )
+    if origin.schema < 1:
+        raise BundleError(f"{shown} has schema {origin.schema}, which never was; copy or export the bundle again")
+
+
+def _seal_of(facts: Mapping[str, object]) -> str:
+    unsealed = {name: value for name, value in facts.items() if name != "sha256"}
     return hashlib.sha256(msgspec.json.encode(unsealed, order="sorted")).hexdigest()
 
 
-class _SchemaOnly(msgspec.Struct):
-    schema: int
+def _printable(value: object) -> bool:
+    if isinstance(value, str):
+        return value.isprintable()
+    if isinstance(value, dict):
+        return all(_printable(name) and _printable(inner) for name, inner in value.items())
+    return all(map(_printable, value)) if isinstance(value, list) else True
 
 
-def decode_manifest(path: Path) -> Manifest:
-    data = path.read_bytes()
-    try:
-        schema = msgspec.json.decode(data, type=_SchemaOnly).schema
-        if schema > SCHEMA:
-            raise BundleError(
-                f"{path} has schema {schema}, this edgepain reads up to {SCHEMA}; install a newer edgepain"
-            )
-        manifest = msgspec.json.decode(data, type=Manifest)
-        if manifest.sha256 != _seal_of(msgspec.json.decode(data)):
-            raise BundleError(f"{path} was changed after export (SHA-256 differs); copy or export the bundle again")
-        return manifest
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, OverflowError) as error:
-        raise BundleError(f"{path} is damaged or no manifest ({error}); copy or export the bundle again") from error
+def _damaged(shown: Path, error: Exception) -> BundleError:
+    # The reason may quote what it found.
+    reason = "".join(c if c.isprintable() else "?" for c in str(error))
+    return BundleError(f"{shown} is damaged or not what its name says ({reason}); copy or export the bundle again")

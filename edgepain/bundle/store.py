@@ -3,24 +3,36 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import shutil
+import tempfile
+import weakref
+import zipfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from edgepain.bundle.archive import unpack
 from edgepain.bundle.manifest import FileFacts, GraphFacts, Manifest, Precision, decode_manifest, seal
+from edgepain.bundle.names import ENGINES, MANIFEST, SIGNATURE, may_be_listed
+from edgepain.bundle.signature import MAX_BYTES as MAX_SIGNATURE_BYTES
+from edgepain.bundle.signature import Signature, decode_signature, read_public_key, require_trusted
 from edgepain.errors import BundleError, BundleMismatchError
 from edgepain.signal import StreamInfo
 
-MANIFEST = "manifest.json"
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
 MAX_MANIFEST_BYTES = 1 << 20
 MAX_FILE_BYTES = 1 << 30
-# Engines belong to one device and come after the manifest: `edgepain.engine.tensorrt` checks what lies there.
-ENGINES = "engines"
+# Arrays unpack to no more: a file of a few megabytes must not fill the memory.
+MAX_ARRAYS_BYTES = 1 << 28
 
 
 @dataclass(frozen=True)
@@ -38,10 +50,21 @@ class Golden:
 
 @dataclass(frozen=True)
 class Bundle:
-    """A checked bundle on disk."""
+    """A checked bundle.
+
+    root: the directory of its files; of a zip, a private one that is gone when this object is, or the process ends.
+    source: what the user named, where that is not `root`. signature: is whole and of this manifest, but verified only
+    where `trusted`: made with the key that `open_bundle` was told to require.
+    """
 
     root: Path
     manifest: Manifest
+    source: Path | None = field(default=None, compare=False)
+    signature: Signature | None = None
+    trusted: bool = field(default=False, compare=False)
+
+    def __str__(self) -> str:
+        return str(self.source or self.root)
 
     def graph(self, precision: Precision | None = None) -> GraphFacts:
         """The graph of that precision; by default INT8 where the bundle has it, else fp32."""
@@ -51,33 +74,36 @@ class Bundle:
         if precision not in by_precision:
             has = ", ".join(sorted(by_precision))
             raise BundleMismatchError(
-                f"bundle {self.root} has no {precision} graph (it has {has}); "
+                f"bundle {self} has no {precision} graph (it has {has}); "
                 f"choose one of these or export again with --precision {precision}"
             )
         return by_precision[precision]
 
     def golden(self) -> Golden:
         """The golden windows. Raises BundleError where they do not fit the manifest."""
-        arrays = _read_npz(self.root / "golden.npz")
+        arrays = self.arrays("golden.npz")
         if any(array.dtype.kind not in "fi" for array in arrays.values()):
-            raise BundleError(f"golden.npz in {self.root} holds something that is no number; export the bundle again")
+            raise BundleError(f"golden.npz in {self} holds something that is no number; export the bundle again")
         network = self.manifest.network
-        windows = arrays.get("windows", np.empty(0)).astype(np.float32)
-        labels = arrays.get("labels", np.empty(0)).astype(np.int64)
-        logits = {
-            name.removeprefix("logits_"): array.astype(np.float32)
-            for name, array in arrays.items()
-            if name.startswith("logits_")
-        }
-        count = len(windows)
+        windows = arrays.get("windows", np.empty(0))
+        labels = arrays.get("labels", np.empty(0))
+        logits = {n.removeprefix("logits_"): array for n, array in arrays.items() if n.startswith("logits_")}
+        count = labels.size
+        types_fit = labels.dtype.kind == "i" and all(a.dtype == np.float32 for a in (windows, *logits.values()))
         shapes_fit = (
             windows.shape == (count, len(network.modalities), network.steps)
             and labels.shape == (count,)
             and all(a.shape == (count, network.classes) for a in logits.values())
         )
-        if count == 0 or not shapes_fit or any(g.precision not in logits for g in self.manifest.graphs):
-            raise BundleError(f"golden.npz in {self.root} does not fit the manifest; export the bundle again")
-        return Golden(windows, labels, logits)
+        complete = all(g.precision in logits for g in self.manifest.graphs)
+        if not (count and types_fit and shapes_fit and complete):
+            raise BundleError(f"golden.npz in {self} does not fit the manifest; export the bundle again")
+        as_float32 = {name: array.astype(np.float32) for name, array in logits.items()}
+        return Golden(windows.astype(np.float32), labels.astype(np.int64), as_float32)
+
+    def arrays(self, name: str) -> dict[str, npt.NDArray[np.generic]]:
+        """The arrays of an npz file of the bundle. Raises BundleError where it is none, or too large."""
+        return _read_npz(self.root / name, f"{self}/{name}")
 
     def require(self, streams: Sequence[StreamInfo], device: str) -> None:
         """Refuse a sensor whose streams do not fit: BundleMismatchError says which and why."""
@@ -102,26 +128,61 @@ class Bundle:
                 )
 
 
-def open_bundle(root: Path | str) -> Bundle:
-    """Read the manifest and check every file it lists.
+def open_bundle(source: Path | str, *, trusted_key: Path | None = None) -> Bundle:
+    """Read the manifest of a directory, or of a zip of one, and check every file it lists.
 
-    Raises BundleError where the directory is no bundle, is of a newer schema, or a file is missing, unlisted,
-    or has another size or hash than the manifest states.
+    trusted_key: file of a public key, with which the manifest must be signed.
+
+    Raises BundleError where it is no bundle, is of another schema, is not signed as it must be, or a file is missing,
+    unlisted, or has another size or hash than the manifest states; ConfigError where `trusted_key` is no such key.
     """
-    root = Path(root)
-    path = root / MANIFEST
-    if not root.is_dir():
-        raise BundleError(f"{root} is not a bundle directory; make one with: edgepain export RUN --out {root}")
-    if not path.is_file():
-        raise BundleError(f"{root} has no {MANIFEST}, so it is not a bundle; make one with: edgepain export RUN")
-    if path.stat().st_size > MAX_MANIFEST_BYTES:
-        raise BundleError(f"{path} is larger than {MAX_MANIFEST_BYTES} bytes and was not read")
-    manifest = decode_manifest(path)
+    source = Path(source)
+    trusted = None if trusted_key is None else read_public_key(trusted_key)
+    if source.is_file():
+        return _open_archive(source, trusted)
+    if not source.is_dir():
+        raise BundleError(f"{source} is not a bundle directory; make one with: edgepain export RUN --out {source}")
+    return _open_directory(source, source, trusted)
+
+
+def _open_archive(archive: Path, trusted: Ed25519PublicKey | None) -> Bundle:
+    folder = tempfile.mkdtemp(prefix="edgepain-")
     try:
-        _check_files(root, manifest)
+        unpack(archive, Path(folder))
+        bundle = _open_directory(Path(folder), archive, trusted)
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+    weakref.finalize(bundle, shutil.rmtree, folder, ignore_errors=True)
+    return bundle
+
+
+def _open_directory(root: Path, source: Path, trusted: Ed25519PublicKey | None) -> Bundle:
+    try:
+        sealed = _read_small(root, MANIFEST, MAX_MANIFEST_BYTES, source)
+        if sealed is None:
+            raise BundleError(f"{source} has no {MANIFEST}, so it is not a bundle; make one with: edgepain export RUN")
+        manifest = decode_manifest(sealed, source / MANIFEST)
+        signed = _read_small(root, SIGNATURE, MAX_SIGNATURE_BYTES, source)
+        signature = None if signed is None else decode_signature(signed, sealed, source / SIGNATURE)
+        if trusted is not None:
+            require_trusted(signature, sealed, trusted, source)
+        _check_files(root, source, manifest)
     except OSError as error:  # A name that is too long, a file that may not be read.
-        raise BundleError(f"a file of bundle {root} cannot be read ({error}); copy it again") from error
-    return Bundle(root, manifest)
+        raise BundleError(f"a file of bundle {source} cannot be read ({error}); copy it again") from error
+    return Bundle(root, manifest, None if root == source else source, signature, trusted is not None)
+
+
+def _read_small(root: Path, name: str, limit_bytes: int, source: Path) -> bytes | None:
+    """A file that is read whole, or None where there is none. Raises BundleError where it is larger than that."""
+    path = root / name
+    if path.is_symlink() or not path.is_file():
+        return None
+    with path.open("rb") as file:
+        data = file.read(limit_bytes + 1)
+    if len(data) > limit_bytes:
+        raise BundleError(f"{source / name} is larger than {limit_bytes} bytes and was not read")
+    return data
 
 
 def demonstration_bundle() -> Path:
@@ -137,9 +198,9 @@ def demonstration_bundle() -> Path:
 def write_manifest(root: Path, manifest: Manifest) -> Bundle:
     """Fill in size and hash of every file in `root`, write the manifest, and open the result."""
     files = {
-        p.relative_to(root).as_posix(): FileFacts(p.stat().st_size, sha256_of(p))
-        for p in sorted(root.rglob("*"))
-        if p.is_file() and p.name != MANIFEST
+        name: FileFacts(path.stat().st_size, sha256_of(path))
+        for path in sorted(root.rglob("*"))
+        if path.is_file() and may_be_listed(name := path.relative_to(root).as_posix())
     }
     complete = msgspec.structs.replace(manifest, files=files)
     (root / MANIFEST).write_bytes(seal(msgspec.to_builtins(complete)))
@@ -155,34 +216,53 @@ def sha256_of(path: Path) -> str:
     return digest.hexdigest()
 
 
-def _check_files(root: Path, manifest: Manifest) -> None:
+def _check_files(root: Path, source: Path, manifest: Manifest) -> None:
     for name, facts in manifest.files.items():
-        _check_file(root, name, facts)
-    listed = {*manifest.files, MANIFEST}
-    for found in root.rglob("*"):
-        relative = found.relative_to(root)
-        if relative.parts[0] != ENGINES and not found.is_dir() and relative.as_posix() not in listed:
-            raise BundleError(f"{found} is not listed in the manifest; remove it or export the bundle again")
+        _check_file(root, source, name, facts)
+    expected = {*manifest.files, MANIFEST, SIGNATURE}
+    folders = {str(folder) for name in manifest.files for folder in PurePosixPath(name).parents}
+    for parent, subfolders, names in os.walk(root, onerror=_raise):
+        below = Path(parent).relative_to(root)
+        in_engines = below.parts[:1] == (ENGINES,)
+        for name in (*subfolders, *names):
+            path = below / name
+            link = (root / path).is_symlink()
+            known = path.as_posix() in (expected if name in names else {*folders, ENGINES})
+            if link or not (known or in_engines):
+                what = "is a link" if link else "is not listed in the manifest"
+                raise BundleError(f"{source / path} {what}; remove it or export the bundle again")
 
 
-def _check_file(root: Path, name: str, facts: FileFacts) -> None:
-    relative = PurePosixPath(name)
-    if relative.is_absolute() or ".." in relative.parts or name != relative.as_posix() or "\\" in name:
-        raise BundleError(f"manifest of {root} lists {name!r}, which is not a path inside the bundle")
-    path = root / relative
+def _raise(error: OSError) -> None:
+    raise error
+
+
+def _check_file(root: Path, source: Path, name: str, facts: FileFacts) -> None:
+    if not may_be_listed(name):
+        raise BundleError(f"manifest of {source} lists {name!r}, which is not a path inside the bundle")
+    path, shown = root / name, source / name
     if path.is_symlink() or not path.is_file():
-        raise BundleError(f"{path} is missing; copy or export the bundle again")
+        raise BundleError(f"{shown} is missing; copy or export the bundle again")
     size = path.stat().st_size
     if size != facts.bytes or size > MAX_FILE_BYTES:
-        raise BundleError(f"{path} has {size} bytes, the manifest says {facts.bytes}; copy or export the bundle again")
+        raise BundleError(f"{shown} has {size} bytes, the manifest says {facts.bytes}; copy or export the bundle again")
     if sha256_of(path) != facts.sha256:
-        raise BundleError(f"{path} was changed after export (SHA-256 differs); copy or export the bundle again")
+        raise BundleError(f"{shown} was changed after export (SHA-256 differs); copy or export the bundle again")
 
 
-def _read_npz(path: Path) -> dict[str, npt.NDArray[np.generic]]:
+def _read_npz(path: Path, shown: str) -> dict[str, npt.NDArray[np.generic]]:
     try:
         # Opened here, because numpy leaves the file open when it cannot read it.
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
-            return {name: archive[name] for name in archive.files}
+        with path.open("rb") as file, zipfile.ZipFile(file) as members:
+            if sum(info.file_size for info in members.infolist()) > MAX_ARRAYS_BYTES:
+                raise ValueError(f"it unpacks to more than {MAX_ARRAYS_BYTES >> 20} MiB")
+            names = [info.filename for info in members.infolist()]
+            return {name.removesuffix(".npy"): _read_npy(members, name) for name in names}
     except Exception as error:  # The readers of zip, deflate and npy raise a dozen kinds for damaged files.
-        raise BundleError(f"{path} cannot be read ({error}); export the bundle again") from error
+        raise BundleError(f"{shown} cannot be read ({error}); export the bundle again") from error
+
+
+def _read_npy(members: zipfile.ZipFile, name: str) -> npt.NDArray[np.generic]:
+    with members.open(name) as member:
+        array: npt.NDArray[np.generic] = np.lib.format.read_array(member, allow_pickle=False)
+        return array

@@ -66,7 +66,7 @@ def test_a_port_without_permission(exported: Bundle, terminal):
         "bundle = open_bundle(sys.argv[4]); engine = open_engine(bundle)\n"
         f"{drop}"
         "import edgepain.bundle, edgepain.engine\n"
-        "edgepain.bundle.open_bundle = lambda path: bundle; edgepain.engine.open_engine = lambda *_: engine\n"
+        "edgepain.bundle.open_bundle = lambda path, **_: bundle; edgepain.engine.open_engine = lambda *_: engine\n"
         "sys.argv[1:1] = ['run']; main.main()"
     )
     command = [sys.executable, "-c", code, "--port", terminal[1], "--model", str(exported.root)]
@@ -149,7 +149,7 @@ def _from_the_future(bundle: Bundle) -> None:
     [
         (_truncate, "has 1000 bytes, the manifest says"),
         (_edit, "was changed after export (SHA-256 differs); copy or export the bundle again"),
-        (_from_the_future, "has schema 99, this edgepain reads up to 1; install a newer edgepain"),
+        (_from_the_future, "and has schema 99, this edgepain"),
         (lambda bundle: (bundle.root / "manifest.json").unlink(), "has no manifest.json, so it is not a bundle"),
     ],
 )
