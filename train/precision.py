@@ -21,11 +21,16 @@ def bf16_supported() -> bool:
     return torch._C._has_mkldnn and torch.cpu._is_avx512_bf16_supported()
 
 
-def resolve(precision: Precision) -> Arithmetic:
-    """What `precision` means on this machine. Raises ConfigError for bf16 on a processor without it."""
+def resolve(precision: Precision, has_bf16: bool | None = None) -> Arithmetic:
+    """What `precision` means where `has_bf16` says whether there is bfloat16; without it, on this processor.
+
+    Raises ConfigError for bf16 where there is none.
+    """
+    if has_bf16 is None:
+        has_bf16 = bf16_supported()
     if precision == "auto":
-        return "bf16" if bf16_supported() else "fp32"
-    if precision == "bf16" and not bf16_supported():
+        return "bf16" if has_bf16 else "fp32"
+    if precision == "bf16" and not has_bf16:
         raise ConfigError("this processor has no bfloat16 instructions (AVX512-BF16); set precision to auto or fp32")
     return precision
 

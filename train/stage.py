@@ -10,7 +10,7 @@ import csv
 import hashlib
 import io
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TypeVar
@@ -102,11 +102,11 @@ def train_stage(
     """
     make_folder(folder)
     keep_freed_memory()
-    arithmetic = _arithmetic(stage, folder / CHECKPOINT)
+    arithmetic = stage_arithmetic(stage, folder, bf16_supported())
     torch.manual_seed(stage.epoch_seed(-1))
     model = build()
     optimizer = torch.optim.Adam(model.parameters(), lr=stage.config.learning_rate, fused=arithmetic == "bf16")
-    history, best = _load(folder / CHECKPOINT, stage, model, optimizer)
+    history, best = load_checkpoint(folder, stage, model, optimizer)
     for epoch in range(len(history), stage.config.epochs):
         metrics = _train_epoch(stage, epoch, arithmetic, model, optimizer, inputs, labels)
         if judge:
@@ -114,16 +114,20 @@ def train_stage(
             if _is_best(metrics, history):
                 best = {name: value.clone() for name, value in model.state_dict().items()}
         history.append(metrics)
-        _save(folder, stage, arithmetic, model, optimizer, history, best)
+        save_checkpoint(folder, stage, arithmetic, model.state_dict(), optimizer.state_dict()["state"], history, best)
         on_epoch(history[-1])
     model.load_state_dict(best or model.state_dict())
     return model.eval()
 
 
-def _arithmetic(stage: Stage, path: Path) -> Arithmetic:
-    """What the stage is to be trained in: a stage is never trained in two precisions."""
+def stage_arithmetic(stage: Stage, folder: Path, has_bf16: bool) -> Arithmetic:
+    """What the stage is to be trained in where `has_bf16` says if there is bfloat16: never in two precisions.
+
+    Raises CheckpointError where it was begun in another one, ConfigError where it asks for what there is not.
+    """
+    path = folder / CHECKPOINT
     if not path.is_file():
-        return resolve(stage.precision)
+        return resolve(stage.precision, has_bf16)
     header = _read_header(path, stage)
     if len(header.history) < stage.config.epochs:
         if stage.precision not in ("auto", header.precision):
@@ -131,7 +135,7 @@ def _arithmetic(stage: Stage, path: Path) -> Arithmetic:
                 f"{path} was begun in {header.precision}; set precision to auto or {header.precision}, or start a new "
                 "run folder with --out"
             )
-        if header.precision == "bf16" and not bf16_supported():
+        if header.precision == "bf16" and not has_bf16:
             raise CheckpointError(
                 f"{path} was begun in bf16, which this processor lacks; go on where it was begun, or start a new run "
                 "folder with --out"
@@ -148,7 +152,7 @@ def epochs_done(stage: Stage, folder: Path) -> int:
 def load_finished(stage: Stage, build: Callable[[], Model], folder: Path) -> Model:
     """The trained model of a finished stage, in evaluation mode."""
     model = build()
-    history, best = _load(folder / CHECKPOINT, stage, model, None)
+    history, best = load_checkpoint(folder, stage, model, None)
     if len(history) < stage.config.epochs:
         raise CheckpointError(
             f"stage {stage.name} in {folder} has {len(history)} of {stage.config.epochs} epochs; "
@@ -202,18 +206,23 @@ def _train_epoch(
     return EpochMetrics(epoch, learning_rate, total_loss / len(labels), correct / len(labels))
 
 
-def _save(
+def save_checkpoint(
     folder: Path,
     stage: Stage,
     arithmetic: Arithmetic,
-    model: nn.Module,
-    optimizer: torch.optim.Optimizer,
+    weights: Mapping[str, Tensor],
+    adam: Mapping[int, Mapping[str, Tensor]],
     history: list[EpochMetrics],
-    best: dict[str, Tensor],
+    best: Mapping[str, Tensor],
 ) -> None:
-    tensors = {f"model.{name}": value for name, value in model.state_dict().items()}
+    """Write the checkpoint of a stage and its table, each whole or not at all.
+
+    weights: state dict of the model. adam: of each parameter by its number, as in the optimizer's state dict. best:
+    state dict of the best epoch where epochs are judged, else empty. Raises CheckpointError where the disk is full.
+    """
+    tensors = {f"model.{name}": value for name, value in weights.items()}
     tensors |= {f"best.{name}": value for name, value in best.items()}
-    for index, state in optimizer.state_dict()["state"].items():
+    for index, state in adam.items():
         tensors |= {f"adam.{index}.{name}": value for name, value in state.items()}
     metadata = {
         "stage": stage.name,
@@ -258,10 +267,14 @@ def _read_header(path: Path, stage: Stage) -> _Header:
     return header
 
 
-def _load(
-    path: Path, stage: Stage, model: nn.Module, optimizer: torch.optim.Optimizer | None
+def load_checkpoint(
+    folder: Path, stage: Stage, model: nn.Module, optimizer: torch.optim.Optimizer | None
 ) -> tuple[list[EpochMetrics], dict[str, Tensor]]:
-    """Fill model and optimiser; the epochs so far, and the weights of the best one where epochs are judged."""
+    """Fill model and optimiser; the epochs so far, and the weights of the best one where epochs are judged.
+
+    Without a checkpoint nothing is filled. Raises CheckpointError where it is damaged or of something else.
+    """
+    path = folder / CHECKPOINT
     if not path.is_file():
         return [], {}
     history = _read_header(path, stage).history
