@@ -14,7 +14,13 @@ from edgepain.cli.extras import require
 @click.option(
     "--out", required=True, type=click.Path(path_type=Path), help="Folder to write; an old report is replaced."
 )
-def command(runs: tuple[Path, ...], out: Path) -> None:
+@click.option(
+    "--explain/--no-explain",
+    default=True,
+    show_default=True,
+    help="Show what the network of the first fold looks at (Figures 5 to 7); takes up to a minute a run.",
+)
+def command(runs: tuple[Path, ...], out: Path, explain: bool) -> None:
     """Write the report of one or several run folders: what was run on what, and how well it did.
 
     OUT/report.html is one page that needs no network. OUT/tables has every table as CSV, Markdown and LaTeX,
@@ -28,7 +34,7 @@ def command(runs: tuple[Path, ...], out: Path) -> None:
       edgepain report runs/loso --out reports/loso
       edgepain report runs/causal runs/subject --out reports/scaling
     """
-    require("report", "matplotlib", "jinja2", "tabulate", "pandas", "sklearn", "scipy", "torch")
+    require("report", "matplotlib", "jinja2", "tabulate", "pandas", "sklearn", "scipy", "torch", "safetensors")
 
     from rich.progress import Progress
 
@@ -39,5 +45,10 @@ def command(runs: tuple[Path, ...], out: Path) -> None:
     opened = [open_run(folder) for folder in runs]
     with Progress(console=error_console, transient=True) as bar:
         task = bar.add_task("report", total=STEPS * len(opened))
-        page = write_report(opened, out, lambda what: bar.update(task, advance=1, description=what))
+        page = write_report(
+            opened,
+            out,
+            lambda what: bar.update(task, advance=1, description=what),
+            opened if explain else (),
+        )
     click.echo(f"report: {page}")

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from itertools import zip_longest
 from pathlib import Path
 
 from edgepain.errors import ConfigError
+from edgepain.train.explain import Run
 from edgepain.train.report.answer_pictures import confusions, reliabilities, rocs
 from edgepain.train.report.comparison import beside_table, other_works_table
 from edgepain.train.report.conditions import conditions_table, joint_table
 from edgepain.train.report.curve_pictures import curves
 from edgepain.train.report.differences import differences_table
 from edgepain.train.report.drawing import Picture
+from edgepain.train.report.explained import explained
 from edgepain.train.report.facts import facts, stages_table, warnings
 from edgepain.train.report.fold_pictures import bars, runs_accuracy, subjects, violins
 from edgepain.train.report.page import Joint, Section, html
@@ -39,13 +42,19 @@ _PARTS: tuple[Callable[[Digest], Table | Picture | None], ...] = (
     curves,
 )
 # Of each run: the digest and its parts.
-STEPS = 1 + len(_PARTS)
+STEPS = 2 + len(_PARTS)
 
 
-def write_report(runs: Sequence[ReportableRun], out: Path, progress: Callable[[str], None] = lambda what: None) -> Path:
+def write_report(
+    runs: Sequence[ReportableRun],
+    out: Path,
+    progress: Callable[[str], None] = lambda what: None,
+    explain: Sequence[Run] = (),
+) -> Path:
     """Write report.html, tables/ (CSV, Markdown, LaTeX) and figures/ (SVG) into the folder `out`; returns the page.
 
-    A report that lies there already is replaced. `progress` is told of each of the STEPS of every run.
+    A report that lies there already is replaced. `progress` is told of each of the STEPS of every run. explain: the
+    same runs again, with their networks, where the report is to show what these look at.
 
     Raises DataError for a run without answers, ConfigError where `out` cannot be written or holds something else.
     """
@@ -54,7 +63,7 @@ def write_report(runs: Sequence[ReportableRun], out: Path, progress: Callable[[s
     for one in digests(runs):
         progress(f"{one.label}: scored")
         found.append(one)
-    sections = [Section(d.slug, d.label, warnings(d), facts(d), tuple(_parts(d, progress))) for d in found]
+    sections = [_section(d, run, progress) for d, run in zip_longest(found, explain)]
     joint = Joint(joint_table(found), runs_accuracy(found)) if len(found) > 1 else None
     title = f"Report: {', '.join(_title(d) for d in found)}"
     everything = [part for section in sections for part in section.parts]
@@ -71,6 +80,16 @@ def write_report(runs: Sequence[ReportableRun], out: Path, progress: Callable[[s
 
 def _title(d: Digest) -> str:
     return f"{d.label} (synthetic)" if d.run.synthetic else d.label
+
+
+def _section(one: Digest, run: Run | None, progress: Callable[[str], None]) -> Section:
+    parts, remarks = list(_parts(one, progress)), warnings(one)
+    progress(f"{one.label}: explained")
+    if run:
+        shown = explained(one, run)
+        parts += shown.pictures
+        remarks = [*remarks, *([shown.why_not] if shown.why_not else [])]
+    return Section(one.slug, one.label, remarks, facts(one), tuple(parts))
 
 
 def _parts(one: Digest, progress: Callable[[str], None]) -> Iterator[Table | Picture]:
