@@ -14,6 +14,7 @@ has the size and hash that the manifest states, and arrays are read without pick
 """
 
 from edgepain.bundle.archive import pack
+from edgepain.bundle.inspection import Inspection, SignatureFacts, inspect_bundle
 from edgepain.bundle.manifest import (
     SCALINGS,
     SCHEMA,
@@ -54,6 +55,7 @@ __all__ = [
     "FileFacts",
     "Golden",
     "GraphFacts",
+    "Inspection",
     "Manifest",
     "ModalitySpec",
     "NetworkSpec",
@@ -61,11 +63,13 @@ __all__ = [
     "Scaling",
     "ScalingFacts",
     "Signature",
+    "SignatureFacts",
     "TargetFacts",
     "TrainingFacts",
     "WindowFacts",
     "demonstration_bundle",
     "fingerprint",
+    "inspect_bundle",
     "make_keys",
     "open_bundle",
     "pack",

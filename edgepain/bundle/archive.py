@@ -95,7 +95,7 @@ def _require_plain_end(file: BinaryIO, archive: Path) -> int:
         raise BundleError(f"{archive} holds something besides a zip; {_PACK}")
     if count > MAX_ENTRIES or directory_bytes > MAX_ENTRIES * 512:
         raise BundleError(f"{archive} has {count} entries, more than the {MAX_ENTRIES} that are read; {_PACK}")
-    return directory_at
+    return int(directory_at)
 
 
 def _checked(entries: list[zipfile.ZipInfo], directory_at: int, archive: Path) -> list[zipfile.ZipInfo]:

@@ -45,8 +45,8 @@ class Signature(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def fingerprint(public_key: bytes) -> str:
-    """SHA-256 of a public key's DER form, as of `openssl pkey -pubin -in KEY.pub -outform DER | sha256sum`."""
-    return "SHA256:" + hashlib.sha256(_DER_HEAD + public_key).hexdigest()
+    """SHA-256 (hex) of a public key's DER form, as of `openssl pkey -pubin -in KEY.pub -outform DER | sha256sum`."""
+    return hashlib.sha256(_DER_HEAD + public_key).hexdigest()
 
 
 def decode_signature(data: bytes, manifest: bytes, shown: Path) -> Signature:

@@ -146,7 +146,7 @@ def open_bundle(source: Path | str, *, trusted_key: Path | None = None) -> Bundl
 
 
 def _open_archive(archive: Path, trusted: Ed25519PublicKey | None) -> Bundle:
-    folder = tempfile.mkdtemp(prefix="edgepain-")
+    folder = tempfile.mkdtemp(prefix="edgepain-bundle-")
     try:
         unpack(archive, Path(folder))
         bundle = _open_directory(Path(folder), archive, trusted)

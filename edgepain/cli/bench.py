@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from edgepain.cli.bench_train import command as train_command
+from edgepain.cli.trust import trusted_key_option
 
 
 class _OrTrain(click.Command):
@@ -24,9 +25,10 @@ class _OrTrain(click.Command):
 @click.command("bench", cls=_OrTrain)
 @click.argument("bundle", type=click.Path(path_type=Path), required=False)
 @click.option("--run", type=click.Path(path_type=Path), help="Training run of the bundle: torch then has its weights.")
+@trusted_key_option
 @click.option("--runs", type=click.IntRange(10, 1_000_000), default=300, show_default=True, help="Answers per engine.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object and nothing else.")
-def command(bundle: Path | None, run: Path | None, runs: int, as_json: bool) -> None:
+def command(bundle: Path | None, run: Path | None, trusted_key: Path | None, runs: int, as_json: bool) -> None:
     """Measure BUNDLE (by default the packaged demonstration) beside the paper's figures.
 
     Every engine runs in a process of its own, on one thread, in turns with the others. What cannot be measured
@@ -47,7 +49,7 @@ def command(bundle: Path | None, run: Path | None, runs: int, as_json: bool) -> 
     from edgepain.benchmarks.tables import show
     from edgepain.bundle import demonstration_bundle, open_bundle
 
-    opened = open_bundle(bundle or demonstration_bundle())
+    opened = open_bundle(bundle or demonstration_bundle(), trusted_key=trusted_key)
     messages = Console(stderr=True)
     with Progress(console=messages, transient=True, disable=not messages.is_terminal) as bar:
         task = bar.add_task("measuring", total=None)

@@ -11,6 +11,7 @@ import click
 
 from edgepain.cli.extras import require
 from edgepain.cli.scores import describe_missing, percent
+from edgepain.cli.trust import trusted_key_option
 
 if TYPE_CHECKING:
     from edgepain.benchmarks.evaluate import Comparison, Evaluation
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 )
 @click.option("--live", multiple=True, metavar="SUBJECT=FILE", help="Decisions of `edgepain run --json`; repeatable.")
 @click.option("--precision", type=click.Choice(["fp32", "int8"]), help="Default: int8 where the bundle has it.")
+@trusted_key_option
 @click.option("--any-labels", is_flag=True, help="Take classes of other names for the bundle's, in the same order.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object and nothing else.")
 def command(
@@ -39,6 +41,7 @@ def command(
     subjects: str,
     live: tuple[str, ...],
     precision: str | None,
+    trusted_key: Path | None,
     any_labels: bool,
     as_json: bool,
 ) -> None:
@@ -65,7 +68,7 @@ def command(
     from edgepain.engine import open_engine
     from edgepain.train.datasets.base import open_dataset, parse_options
 
-    opened = open_bundle(bundle)
+    opened = open_bundle(bundle, trusted_key=trusted_key)
     engine = open_engine(opened, precision)  # type: ignore[arg-type]
     data = open_dataset(dataset, root, **parse_options(dataset, options))
     chosen = [name.strip() for name in subjects.split(",") if name.strip()] or default_subjects(opened, data)

@@ -8,12 +8,10 @@ from typing import TYPE_CHECKING
 import click
 
 from edgepain.cli.extras import require
-from edgepain.cli.scores import describe_missing, percent
+from edgepain.cli.scores import describe_missing
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
-    from edgepain.bundle import Bundle, Precision
+    from edgepain.bundle import Precision
 
 
 @click.command("export")
@@ -89,6 +87,7 @@ def command(
 
     from rich.console import Console
 
+    from edgepain.cli.bundle_tables import accuracy_table, graph_table
     from edgepain.export import Limits, export_run
     from edgepain.train.run import open_run
 
@@ -107,7 +106,7 @@ def command(
             force=force,
             progress=status.update,
         )
-    console.print(_accuracy_table(bundle), _graph_table(bundle), sep="\n")
+    console.print(accuracy_table(bundle.manifest), graph_table(bundle.manifest), sep="\n")
     for row in bundle.manifest.accuracy:
         if row.precision == "torch" and row.missing_classes and not row.without:
             click.echo(f"{row.scaling} scaling: {describe_missing(row.missing_classes, bundle.manifest.labels)}")
@@ -128,52 +127,3 @@ def command(
     total_mb += sum(f.bytes for f in bundle.manifest.files.values()) / 1e6
     click.echo(f"{out}: {total_mb:.2f} MB")
     click.echo(f"next: edgepain bench {out}")
-
-
-def _accuracy_table(bundle: Bundle) -> Table:
-    from rich import box
-    from rich.table import Table
-
-    table = Table(
-        title="On windows of held-out subjects, labels and probabilities beside torch's",
-        box=box.SIMPLE_HEAD,
-        padding=(0, 1, 0, 0),
-    )
-    headings = ("graph", "scaling", "windows", "accuracy", "balanced", "changed", "mean Δ prob.", "max Δ prob.")
-    for heading in headings:
-        table.add_column(
-            heading, justify="left" if heading in ("graph", "scaling") else "right", no_wrap=heading == "scaling"
-        )
-    for row in bundle.manifest.accuracy:
-        differences = (row.mean_probability_difference, row.max_probability_difference)
-        judged = (str(row.changed_labels), *(f"{difference:.1e}" for difference in differences))
-        table.add_row(
-            row.precision,
-            row.scaling + (f", no {row.without}" if row.without else ""),
-            str(row.windows),
-            percent(row.accuracy, "%"),
-            percent(row.balanced_accuracy, "%"),
-            *(("", "", "") if row.precision == "torch" else judged),
-        )
-    return table
-
-
-def _graph_table(bundle: Bundle) -> Table:
-    from rich.table import Table
-
-    table = Table(title="Graphs")
-    for heading in ("graph", "file", "INT8 operators", "float operators", "INT8 weights"):
-        table.add_column(heading)
-    for graph in bundle.manifest.graphs:
-        table.add_row(
-            graph.precision,
-            graph.file,
-            _counts(graph.quantized_operators),
-            _counts(graph.float_operators),
-            f"{graph.int8_weight_share:.1%}",
-        )
-    return table
-
-
-def _counts(operators: dict[str, int]) -> str:
-    return ", ".join(f"{count} {name}" for name, count in operators.items()) or "none"

@@ -18,9 +18,13 @@ COMMANDS = {
     "evaluate": ("edgepain.cli.evaluate", "judge a bundle on recordings, and compare with live decisions"),
     "explain": ("edgepain.cli.explain", "what a trained network looks at: attention and embeddings, in pictures"),
     "export": ("edgepain.cli.export", "turn a training run into a bundle for a device"),
+    "inspect": ("edgepain.cli.inspect", "what to know of a bundle before trusting it"),
+    "keygen": ("edgepain.cli.keygen", "a pair of keys to sign bundles with"),
+    "pack": ("edgepain.cli.pack", "a bundle as one zip file"),
     "report": ("edgepain.cli.report", "results of runs beside the paper's, as a page, tables and pictures"),
     "run": ("edgepain.cli.run", "live decisions from a sensor on a serial port"),
     "search": ("edgepain.cli.search", "choose learning rate and dropout of a run within its training subjects"),
+    "sign": ("edgepain.cli.sign", "put a signature on a bundle"),
     "simulate": ("edgepain.cli.simulate", "play a recording or a simulated person as a wearable on a port"),
     "train": ("edgepain.cli.train", "train the staged CrossMod-Transformer on a dataset"),
 }

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from edgepain.cli.trust import trusted_key_option
+
 if TYPE_CHECKING:
     from edgepain.runtime import Limits
     from edgepain.signal import Source
@@ -20,7 +22,8 @@ if TYPE_CHECKING:
 @click.option(
     "--replay", type=click.Path(path_type=Path), help="Instead of a port: judge a wire log made with --record."
 )
-@click.option("--model", type=click.Path(path_type=Path), help="Bundle directory. Default: the demonstration bundle.")
+@click.option("--model", type=click.Path(path_type=Path), help="Bundle. Default: the demonstration bundle.")
+@trusted_key_option
 @click.option("--precision", type=click.Choice(["fp32", "int8"]), help="Default: int8 where the bundle has it.")
 @click.option("--baud", type=click.IntRange(1), help="Default: 115200.")
 @click.option(
@@ -39,6 +42,7 @@ def command(
     port: str | None,
     replay: Path | None,
     model: Path | None,
+    trusted_key: Path | None,
     precision: str | None,
     baud: int | None,
     hop: float,
@@ -77,7 +81,7 @@ def command(
     from edgepain.engine import open_engine
     from edgepain.runtime import Decider, JsonLines, Session, TerminalView
 
-    bundle = open_bundle(model or demonstration_bundle())
+    bundle = open_bundle(model or demonstration_bundle(), trusted_key=trusted_key)
     if bundle.manifest.demonstration:
         click.echo(DEMONSTRATION, err=True)
     engine = open_engine(bundle, precision)  # type: ignore[arg-type]
