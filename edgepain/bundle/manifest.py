@@ -171,8 +171,8 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         if not self.graphs or len({g.precision for g in self.graphs}) != len(self.graphs):
             raise ValueError("one graph a precision is needed, and at least one")
         for graph in self.graphs:
-            if graph.file not in self.files:
-                raise ValueError(f"graph file {graph.file!r} is not listed under files")
+            if graph.file not in self.files or not graph.file.endswith((".onnx", ".ort")):
+                raise ValueError(f"graph file {graph.file!r} is not listed under files, or not called .onnx or .ort")
         for target in self.targets:
             if target.recipe not in self.files:
                 raise ValueError(f"recipe {target.recipe!r} of {target.name} is not listed under files")

@@ -21,6 +21,7 @@ import numpy.typing as npt
 from edgepain.bundle.archive import unpack
 from edgepain.bundle.manifest import FileFacts, GraphFacts, Manifest, Precision, decode_manifest, seal
 from edgepain.bundle.names import ENGINES, MANIFEST, SIGNATURE, may_be_listed
+from edgepain.bundle.onnx_files import require_own_files
 from edgepain.bundle.signature import MAX_BYTES as MAX_SIGNATURE_BYTES
 from edgepain.bundle.signature import Signature, decode_signature, read_public_key, require_trusted
 from edgepain.errors import BundleError, BundleMismatchError
@@ -219,6 +220,8 @@ def sha256_of(path: Path) -> str:
 def _check_files(root: Path, source: Path, manifest: Manifest) -> None:
     for name, facts in manifest.files.items():
         _check_file(root, source, name, facts)
+        if name.endswith(".onnx"):
+            require_own_files(name, (root / name).read_bytes(), manifest.files, str(source / name))
     expected = {*manifest.files, MANIFEST, SIGNATURE}
     folders = {str(folder) for name in manifest.files for folder in PurePosixPath(name).parents}
     for parent, subfolders, names in os.walk(root, onerror=_raise):

@@ -26,7 +26,7 @@ def check_golden(engine: Engine, bundle: Bundle) -> float:
     # Written so that NaN, which compares as false, fails.
     if not difference <= facts.golden_tolerance or changed:
         raise VerificationError(
-            f"{engine.description} does not answer like {bundle.root / facts.file} did at export: probabilities of the "
+            f"{engine.description} does not answer like {bundle}/{facts.file} did at export: probabilities of the "
             f"golden windows are off by up to {difference:.2g} (allowed {facts.golden_tolerance:g}) and {changed} of "
             f"{len(expected)} labels changed; use another --precision, or export the bundle again on this machine"
         )

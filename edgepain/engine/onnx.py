@@ -50,12 +50,9 @@ class OnnxEngine:
         facts = bundle.graph(precision)
         network = bundle.manifest.network
         self._shape = (len(network.modalities), network.steps)
-        self._session = _load(bundle.root / facts.file)
-        _require_shapes(
-            self._session,
-            bundle.root / facts.file,
-            ([1, *self._shape], [1, network.classes]),
-        )
+        shown = f"{bundle}/{facts.file}"
+        self._session = _load(bundle.root / facts.file, shown)
+        _require_shapes(self._session, shown, ([1, *self._shape], [1, network.classes]))
         self.precision: Precision = facts.precision
         self.description = f"ONNX Runtime {ort.__version__}, {facts.precision}, 1 CPU thread"
 
@@ -74,7 +71,7 @@ class OnnxEngine:
         return logits
 
 
-def _load(path: Path) -> ort.InferenceSession:
+def _load(path: Path, shown: str) -> ort.InferenceSession:
     try:
         return ort.InferenceSession(
             str(path),
@@ -84,10 +81,10 @@ def _load(path: Path) -> ort.InferenceSession:
         )
     except Exception as error:  # ONNX Runtime's own exceptions have no common base below Exception.
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise BundleError(f"{path} cannot be loaded by ONNX Runtime ({reason}); export the bundle again") from error
+        raise BundleError(f"{shown} cannot be loaded by ONNX Runtime ({reason}); export the bundle again") from error
 
 
-def _require_shapes(session: ort.InferenceSession, path: Path, expected: tuple[list[int], list[int]]) -> None:
+def _require_shapes(session: ort.InferenceSession, shown: str, expected: tuple[list[int], list[int]]) -> None:
     found = [(v.name, v.type, v.shape) for v in (*session.get_inputs(), *session.get_outputs())]
     wanted = [
         (INPUT_NAME, "tensor(float)", expected[0]),
@@ -95,7 +92,7 @@ def _require_shapes(session: ort.InferenceSession, path: Path, expected: tuple[l
     ]
     if found != wanted:
         raise BundleError(
-            f"{path} takes and gives {_describe(found)}, but the manifest needs {_describe(wanted)}; "
+            f"{shown} takes and gives {_describe(found)}, but the manifest needs {_describe(wanted)}; "
             "export the bundle again"
         )
 

@@ -2,11 +2,13 @@
 
 import subprocess
 import sys
-from pathlib import Path
 
 import msgspec
 import numpy as np
+import onnx
 import pytest
+from onnx import helper, numpy_helper
+from onnx.external_data_helper import set_external_data
 
 from edgepain.bundle import Bundle, open_bundle, write_manifest
 from edgepain.engine import open_engine, softmax
@@ -119,19 +121,53 @@ def test_precision_that_is_not_there_is_refused(bundle_copy: Bundle) -> None:
         open_engine(rewritten(bundle_copy, graphs=graphs), "int8")
 
 
-def test_external_weights_outside_the_bundle_are_not_read(bundle_copy: Bundle, tmp_path: Path) -> None:
-    import onnx
-    from onnx.external_data_helper import set_external_data
+def external_tensor(model: onnx.ModelProto, where: str) -> onnx.TensorProto:
+    """A tensor of the model that is loaded with it, in one of the places that hold tensors."""
+    tensor = numpy_helper.from_array(np.zeros(4, np.float32), "elsewhere")
+    if where == "initializer":
+        model.graph.initializer.append(tensor)
+        return model.graph.initializer[-1]
+    if where == "constant":
+        model.graph.node.insert(0, helper.make_node("Constant", [], ["elsewhere"], value=tensor))
+        return model.graph.node[0].attribute[0].t
+    body = helper.make_graph([helper.make_node("Identity", ["elsewhere"], ["out"])], "body", [], [], [tensor])
+    model.graph.node.append(helper.make_node("If", ["yes"], ["out"], then_branch=body, else_branch=body))
+    return model.graph.node[-1].attribute[0].g.initializer[0]
 
+
+@pytest.mark.parametrize("where", ["initializer", "constant", "branch"])
+@pytest.mark.parametrize(
+    ("location", "length", "complaint"),
+    [
+        ("../outside.bin", 16, "no file of the bundle"),
+        ("/etc/hostname", 16, "no file of the bundle"),
+        ("sub/../../outside.bin", 16, "no file of the bundle"),
+        ("manifest.json", 16, "no file of the bundle"),
+        ("*/_ORT_MEM_ADDR_/*", 16, "no file of the bundle"),
+        ("golden.npz", 1 << 40, "beyond the end of golden.npz"),
+    ],
+)
+def test_weights_elsewhere_are_refused_before_the_runtime_sees_them(
+    bundle_copy: Bundle, where: str, location: str, length: int, complaint: str
+) -> None:
+    (bundle_copy.root.parent / "outside.bin").write_bytes(bytes(16))
+    path = bundle_copy.root / "model.onnx"
+    model = onnx.load(path)
+    set_external_data(external_tensor(model, where), location, 0, length)
+    path.write_bytes(model.SerializeToString())
+    with pytest.raises(BundleError, match=complaint):
+        rewritten(bundle_copy)
+
+
+def test_weights_in_a_file_of_the_bundle_are_read(bundle_copy: Bundle) -> None:
     path = bundle_copy.root / "model.onnx"
     model = onnx.load(path)
     tensor = max(model.graph.initializer, key=lambda t: len(t.raw_data))
-    (tmp_path / "outside.bin").write_bytes(tensor.raw_data)
-    set_external_data(tensor, "../outside.bin", 0, len(tensor.raw_data))
+    (bundle_copy.root / "weights.bin").write_bytes(tensor.raw_data)
+    set_external_data(tensor, "weights.bin", 0, len(tensor.raw_data))
     tensor.ClearField("raw_data")
     path.write_bytes(model.SerializeToString())
-    with pytest.raises(BundleError, match="cannot be loaded"):
-        open_engine(rewritten(bundle_copy), "fp32")
+    open_engine(rewritten(bundle_copy), "fp32")
 
 
 def test_opening_imports_no_torch_and_no_onnx(exported: Bundle) -> None:
