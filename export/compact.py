@@ -63,6 +63,7 @@ def move_weights(models: Iterable[onnx.ModelProto], root: Path) -> None:
                     file.write(bytes(-file.tell() % ALIGNMENT_BYTES))
                     offsets[data] = file.tell()
                     file.write(data)
-                tensor.raw_data = data
+                # Where the values lay in a field of their type, they would stay there as well.
+                tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor), tensor.name))
                 set_external_data(tensor, WEIGHTS_FILE, offsets[data], len(data))
                 tensor.ClearField("raw_data")

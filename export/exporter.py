@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import astuple
 from datetime import datetime, timezone
@@ -14,6 +14,7 @@ from typing import Any
 
 import msgspec
 import numpy as np
+import numpy.typing as npt
 import onnx
 
 from edgepain.bundle import (
@@ -32,6 +33,8 @@ from edgepain.engine import OnnxEngine, open_engine
 from edgepain.errors import ConfigError, EdgepainError
 from edgepain.export import compact as compacting
 from edgepain.export.graphs import Graph, Progress, make_graphs
+from edgepain.export.jetson import add_jetson
+from edgepain.export.lint import require_clean
 from edgepain.export.run import ExportableRun
 from edgepain.export.verify import Limits, torch_logits, verify
 from edgepain.export.windows import Labelled, calibration_windows, golden_windows, held_out_windows
@@ -50,6 +53,7 @@ def export_run(
     precisions: Sequence[Precision] = ("fp32", "int8"),
     limits: Limits | None = None,
     compact: bool = False,
+    jetson: bool = False,
     name: str = "",
     demonstration: bool = False,
     force: bool = False,
@@ -58,6 +62,7 @@ def export_run(
     """Write the bundle of a trained run to the directory `out` and return it, opened and checked.
 
     compact: store weights once, as INT8, for both precisions (see `edgepain.export.compact`).
+    jetson: add the graphs for TensorRT (see `edgepain.export.jetson`).
     force: replace a bundle that is there. progress: told what is done next, in words.
 
     Raises ConfigError where `out` is in use or cannot be made, DataError where no window can judge the export,
@@ -76,13 +81,23 @@ def export_run(
             compacting.move_weights([g.model for g in graphs], scratch)
         for graph in graphs:
             onnx.save(graph.model, scratch / graph.facts.file)
+            require_clean(scratch / graph.facts.file, "onnxruntime")
         kept = calibration[:COMPACT_CALIBRATION_WINDOWS] if compact else calibration
         np.savez(scratch / "calibration.npz", windows=kept)
         draft = Bundle(scratch, _manifest(run, graphs, name or out.name, demonstration, compact))
         engines = {g.facts.precision: OnnxEngine(draft, g.facts.precision) for g in graphs}
         accuracy = verify(network, engines, graphs, held_out, limits or Limits(), tell)
-        _save_golden(scratch / "golden.npz", network, engines, golden_windows(held_out, GOLDEN_WINDOWS))
-        bundle = write_manifest(scratch, msgspec.structs.replace(draft.manifest, accuracy=accuracy))
+        golden = golden_windows(held_out, GOLDEN_WINDOWS)
+        answers = {str(precision): engine.predict(golden.windows) for precision, engine in engines.items()}
+        manifest = msgspec.structs.replace(draft.manifest, accuracy=accuracy)
+        if jetson:
+            added = add_jetson(scratch, network, calibration, trial, held_out, golden.windows, limits or Limits(), tell)
+            answers |= added.golden
+            manifest = msgspec.structs.replace(
+                manifest, targets=(added.facts,), files={**manifest.files, added.facts.recipe: FileFacts(0, "")}
+            )
+        _save_golden(scratch / "golden.npz", network, answers, golden)
+        bundle = write_manifest(scratch, manifest)
         tell("checking the golden windows")
         for graph in graphs:
             open_engine(bundle, graph.facts.precision)
@@ -91,13 +106,11 @@ def export_run(
 
 
 def _save_golden(
-    path: Path, network: CrossModTransformer, engines: dict[Precision, OnnxEngine], golden: Labelled
+    path: Path, network: CrossModTransformer, answers: Mapping[str, npt.NDArray[np.float32]], golden: Labelled
 ) -> None:
-    answers: dict[str, Any] = {
-        f"logits_{precision}": engine.predict(golden.windows) for precision, engine in engines.items()
-    }
-    answers["logits_torch"] = torch_logits(network, golden.windows)
-    np.savez(path, windows=golden.windows, labels=golden.labels, **answers)
+    named: dict[str, Any] = {f"logits_{name}": logits for name, logits in answers.items()}
+    named["logits_torch"] = torch_logits(network, golden.windows)
+    np.savez(path, windows=golden.windows, labels=golden.labels, **named)
 
 
 def _manifest(run: ExportableRun, graphs: list[Graph], name: str, demonstration: bool, compact: bool) -> Manifest:

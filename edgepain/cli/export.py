@@ -17,7 +17,13 @@ if TYPE_CHECKING:
 @click.command("export")
 @click.argument("run", type=click.Path(path_type=Path))
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Directory of the new bundle.")
-@click.option("--target", type=click.Choice(["cpu"]), default="cpu", show_default=True, help="What the bundle is for.")
+@click.option(
+    "--target",
+    type=click.Choice(["cpu", "jetson"]),
+    default="cpu",
+    show_default=True,
+    help="What the bundle is for; jetson adds graphs for TensorRT to those for the CPU.",
+)
 @click.option(
     "--precision",
     "precisions",
@@ -80,14 +86,17 @@ def command(
     fails and leaves no bundle.
 
     \b
-    Example:
+    Examples:
       edgepain export runs/first --target cpu --precision int8 --out bundles/first
+      edgepain export runs/first --target jetson --out bundles/orin
     """
     require("export", "torch", "sklearn", "safetensors", "onnx", "onnx_ir", "onnxscript")
 
     from rich.console import Console
 
     from edgepain.cli.bundle_tables import accuracy_table, graph_table
+    from edgepain.cli.tensorrt_table import tensorrt_note, tensorrt_table
+    from edgepain.engine.tensorrt.recipe import read_recipe
     from edgepain.export import Limits, export_run
     from edgepain.train.run import open_run
 
@@ -101,6 +110,7 @@ def command(
                 max_probability_difference, max_changed_labels, max_accuracy_drop, max_mean_probability_difference
             ),
             compact=compact,
+            jetson=target == "jetson",
             name=name,
             demonstration=demonstration,
             force=force,
@@ -121,9 +131,13 @@ def command(
                 f"{graph.precision}: {len(graph.sensitive_operators)} of the convolutions in float, because INT8 moved "
                 f"the answers to training windows too far: {', '.join(graph.sensitive_operators)}"
             )
+    if bundle.manifest.targets:
+        recipe = read_recipe(bundle)
+        console.print(tensorrt_table(recipe))
+        click.echo(tensorrt_note(recipe))
     for note in bundle.manifest.notes:
         click.echo(f"Note: {note}")
     total_mb = (bundle.root / "manifest.json").stat().st_size / 1e6
     total_mb += sum(f.bytes for f in bundle.manifest.files.values()) / 1e6
     click.echo(f"{out}: {total_mb:.2f} MB")
-    click.echo(f"next: edgepain bench {out}")
+    click.echo(f"next: edgepain {'build' if bundle.manifest.targets else 'bench'} {out}")
