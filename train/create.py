@@ -33,7 +33,10 @@ UNFINISHED |= {f".{name}.partial" for name in ("windows.npz", "environment.json"
 
 @dataclass(frozen=True)
 class Plan:
-    """What a user asks for when starting a run. See `RunConfig`; threads: of the processor, for each task."""
+    """What a user asks for when starting a run. See `RunConfig`; threads: of the processor, for each task.
+
+    has_bf16: whether there is bfloat16 where the network is trained; by default on this processor.
+    """
 
     dataset: str
     root: Path
@@ -47,6 +50,7 @@ class Plan:
     peers: tuple[str, ...] = ()
     network: bool = True
     threads: int = 1
+    has_bf16: bool | None = None
 
 
 def create_run(
@@ -58,7 +62,7 @@ def create_run(
     cannot be used or the options do not fit the data, DataError where the data cannot be trained on.
     """
     check_peers(plan.peers)
-    resolve(plan.train.precision)
+    resolve(plan.train.precision, plan.has_bf16)
     if not plan.network and not plan.peers:
         raise ConfigError("there is nothing to train: neither the network nor a peer was asked for")
     make_run_folder(folder)

@@ -111,13 +111,19 @@ class RunProgress:
 
     def of(self, task: Task) -> TrainingProgress:
         """The progress of a task that is trained in this process."""
+        return self._begin(str(task) if len(self._todo) > 1 else "")
+
+    def of_folds(self, count: int) -> TrainingProgress:
+        """The progress of so many folds that are trained at once in this process."""
+        return self._begin(f"{count} fold{'s' if count > 1 else ''} at once:")
+
+    def _begin(self, title: str) -> TrainingProgress:
         from edgepain.train.staged import stage_configs
 
         if self._stages:
             self._stages.close()
         config = self._run.config
         epochs = {name: stage.epochs for name, stage in stage_configs(config.modalities, config.train).items()}
-        title = str(task) if len(self._todo) > 1 else ""
         self._stages = TrainingProgress(epochs, config.train.fusion, self._bars, title)
         return self._stages
 

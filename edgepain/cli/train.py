@@ -14,12 +14,13 @@ from edgepain.cli.extras import require
 
 if TYPE_CHECKING:
     from edgepain.cli.progress import RunProgress
+    from edgepain.train.batched import Device
     from edgepain.train.create import Plan
     from edgepain.train.run import Run
     from edgepain.train.workers import Engine
 
 # Options that say how a run is worked on; all others say what it is, and are fixed when it begins.
-HOW = {"resume", "peer", "workers", "engine", "address", "fold", "keep_features", "redo"}
+HOW = {"resume", "peer", "workers", "engine", "address", "fold", "keep_features", "redo", "device", "batch_folds"}
 
 
 @click.command(name="train")
@@ -82,6 +83,14 @@ HOW = {"resume", "peer", "workers", "engine", "address", "fold", "keep_features"
 )
 @click.option("--address", help="HOST:PORT of a Ray cluster, or auto. Default: one on this machine.")
 @click.option(
+    "--device",
+    type=click.Choice(["cpu", "cuda"]),
+    default="cpu",
+    show_default=True,
+    help="Of the network's training. cuda: many folds at once on a GPU.",
+)
+@click.option("--batch-folds", type=click.IntRange(1), help="Folds at once there. Default: with cuda 29, on a CPU 1.")
+@click.option(
     "--threads",
     type=click.IntRange(1),
     help="Processor threads of each task; --resume keeps the run's. Default: cores over workers; with ray 1.",
@@ -96,8 +105,8 @@ HOW = {"resume", "peer", "workers", "engine", "address", "fold", "keep_features"
 def command(context: click.Context, /, **asked: Any) -> None:
     """Train FCN, ALSTM and Transformer block for each modality, then CrossMod; judge them on people held out.
 
-    A stopped run loses at most one epoch of each worker: go on with --resume and get the same result. With --resume,
-    --peer adds methods to a run.
+    A stopped run loses at most one epoch of each worker, a minute with --device cuda: go on with --resume and get the
+    same result. With --resume, --peer adds methods to a run.
 
     \b
     Examples:
@@ -106,6 +115,7 @@ def command(context: click.Context, /, **asked: Any) -> None:
           --option positive=interview --option negative=relax1,relax2
       edgepain train --resume runs/loso --workers 4
       edgepain train --resume runs/loso --engine ray --address auto
+      edgepain train --resume runs/loso --device cuda --batch-folds 29
       edgepain train --resume runs/loso --redo transformer.eda
     """
     require("train", "torch", "safetensors", "sklearn", "scipy")
@@ -115,6 +125,7 @@ def command(context: click.Context, /, **asked: Any) -> None:
     elif asked["redo"] or asked["fold"]:
         raise click.UsageError("--redo and --fold need --resume RUN")
     _check_how(context, **asked)
+    device = _device(**asked)
 
     from edgepain.train.create import make_run_folder
     from edgepain.train.files import only_one_process
@@ -122,8 +133,10 @@ def command(context: click.Context, /, **asked: Any) -> None:
     from edgepain.train.results import write_results
     from edgepain.train.run import open_run
 
-    plan = None if resume else _plan(**asked)
+    plan = None if resume else _plan(device, **asked)
     run = open_run(resume) if resume else None
+    if device:
+        _check_device(device, run.config if run else plan)
     with only_one_process(run.folder if run else make_run_folder(asked["out"])):
         if run is None:
             assert plan is not None
@@ -140,7 +153,7 @@ def command(context: click.Context, /, **asked: Any) -> None:
             click.echo(f"next: edgepain search {run.folder}, or edgepain train --resume {run.folder}")
             return
         try:
-            errors = _work(run, **asked)
+            errors = _work(run, device, **asked)
         except KeyboardInterrupt:
             click.echo(f"\nstopped; go on with: edgepain train --resume {run.folder}", err=True)
             raise click.Abort from None
@@ -183,8 +196,25 @@ def _check_how(context: click.Context, **asked: Any) -> None:
         require("cluster", "ray")
         if given("workers"):
             raise click.UsageError("--workers is for this machine; a Ray cluster has as many as its processors")
+        if given("device") or given("batch_folds"):
+            raise click.UsageError("--device and --batch-folds are for this machine, not for --engine ray")
     elif asked["address"]:
         raise click.UsageError("--address is for --engine ray")
+
+
+def _device(**asked: Any) -> Device | None:
+    """Where many folds are trained at once, if anywhere."""
+    if asked["device"] == "cpu" and not asked["batch_folds"]:
+        return None
+    from edgepain.train.batched import open_device
+
+    return open_device(asked["device"])
+
+
+def _check_device(device: Device, settings: Any) -> None:
+    from edgepain.train.batched import check_settings
+
+    check_settings(device, settings.train.precision, settings.epoch_choice)
 
 
 def _start(out: Path, plan: Plan) -> Run:
@@ -203,7 +233,7 @@ def _start(out: Path, plan: Plan) -> Run:
     return run
 
 
-def _plan(**asked: Any) -> Plan:
+def _plan(device: Device | None, /, **asked: Any) -> Plan:
     import os
 
     from edgepain.train.create import Plan
@@ -226,6 +256,7 @@ def _plan(**asked: Any) -> Plan:
         peers=tuple(dict.fromkeys(asked["peers"])),
         network=not asked["peers_only"],
         threads=asked["threads"] or (1 if asked["engine"] == "ray" else max(1, cores // asked["workers"])),
+        has_bf16=device.has_bf16 if device else None,
     )
 
 
@@ -276,9 +307,14 @@ def _describe(run: Run) -> None:
         click.echo(f"held out: {', '.join(run.folds[0].split.held_out)}")
 
 
-def _engine(progress: RunProgress, **asked: Any) -> Engine:
+def _engine(progress: RunProgress, device: Device | None, /, **asked: Any) -> Engine:
     from edgepain.train.workers import InThisProcess, LocalProcesses
 
+    if device:
+        from edgepain.train.batched import DEFAULT_FOLDS, FoldsTogether
+
+        then = _engine(progress, None, **asked)
+        return FoldsTogether(device, asked["batch_folds"] or DEFAULT_FOLDS, progress.of_folds, then)
     if asked["engine"] == "ray":
         from edgepain.train.ray_engine import RayCluster
 
@@ -288,14 +324,14 @@ def _engine(progress: RunProgress, **asked: Any) -> Engine:
     return InThisProcess(progress.of, asked["keep_features"])
 
 
-def _work(run: Run, **asked: Any) -> list[str]:
+def _work(run: Run, device: Device | None, /, **asked: Any) -> list[str]:
     """Do what is not done yet; what failed, and why."""
     from edgepain.cli.progress import RunProgress
 
     todo = [task for task in run.tasks() if not run.finished(task)]
     errors = []
     with RunProgress(run, todo) as progress:
-        for outcome in _engine(progress, **asked).run(run, todo, progress.tick):
+        for outcome in _engine(progress, device, **asked).run(run, todo, progress.tick):
             progress.ended(outcome)
             if outcome.error:
                 errors.append(outcome.error if len(run.tasks()) == 1 else f"{outcome.task}: {outcome.error}")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal
 
@@ -9,6 +11,7 @@ import torch
 
 from edgepain.errors import ConfigError
 from edgepain.train.config import EpochChoice, Precision
+from edgepain.train.precision import Arithmetic
 
 DeviceName = Literal["cpu", "cuda"]
 
@@ -45,3 +48,14 @@ def check_settings(device: Device, precision: Precision, epoch_choice: EpochChoi
         )
     if precision == "bf16" and not device.has_bf16:
         raise ConfigError(f"{device.torch} does not train folds together in bf16; set precision to auto or fp32")
+
+
+@contextmanager
+def float32_products(arithmetic: Arithmetic) -> Iterator[None]:
+    """What is still multiplied in float32 where training is in bfloat16 may be so in TF32; otherwise it is exact."""
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("high" if arithmetic == "bf16" else "highest")
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import partial
 
 import msgspec
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -49,14 +50,18 @@ class FoldsTogether:
         yield from self.then.run(run, [task for task in tasks if task not in failed], on_tick)
 
     def _groups(self, run: Run, tasks: Sequence[Task]) -> Iterator[list[Fold]]:
-        """Folds with the same settings, so many at once."""
+        """Folds with the same settings, in as few groups as may be, and these of one size where they can be."""
         alike: dict[bytes, list[Fold]] = {}
         for fold in (run.fold(task.fold) for task in tasks):
-            configs = stage_configs(fold.spec.modalities, fold.train_config)
+            try:
+                configs = stage_configs(fold.spec.modalities, fold.train_config)
+            except EdgepainError:  # The other engine meets it too, and says it.
+                continue
             alike.setdefault(msgspec.json.encode(configs), []).append(fold)
         for folds in alike.values():
-            for begin in range(0, len(folds), self.folds):
-                yield folds[begin : begin + self.folds]
+            groups = -(-len(folds) // self.folds)
+            for rows in np.array_split(np.arange(len(folds)), groups):
+                yield [folds[row] for row in rows]
 
 
 class _FoldGroup:

@@ -5,6 +5,7 @@ Shapes: K networks, P all parameters of one.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -60,8 +61,9 @@ class Stack:
         self._first_KP.lerp_(gradient_KP, (1 - BETAS[0]) * part_K1)
         self._second_KP.lerp_(gradient_KP.square(), (1 - BETAS[1]) * part_K1)
         begun_K1 = self._steps_K1.clamp(min=1)
-        size_K1 = (learning_rate / (1 - BETAS[0] ** begun_K1)).to(gradient_KP.dtype) * part_K1
-        root_K1 = (1 - BETAS[1] ** begun_K1).sqrt().to(gradient_KP.dtype)
+        corrections_K1 = [-torch.expm1(begun_K1 * math.log(beta)) for beta in BETAS]
+        size_K1 = (learning_rate / corrections_K1[0]).to(gradient_KP.dtype) * part_K1
+        root_K1 = corrections_K1[1].sqrt().to(gradient_KP.dtype)
         self.flat_KP.sub_(size_K1 * self._first_KP / (self._second_KP.sqrt() / root_K1 + EPS))
 
     def networks(self) -> list[NetworkState]:

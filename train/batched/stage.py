@@ -23,7 +23,7 @@ import torch
 from torch import Tensor, nn
 
 from edgepain.errors import ConfigError, EdgepainError
-from edgepain.train.batched.device import Device
+from edgepain.train.batched.device import Device, float32_products
 from edgepain.train.batched.forward import forward_of
 from edgepain.train.batched.group import Alter, Group, Windows
 from edgepain.train.batched.stack import Stack
@@ -93,8 +93,10 @@ def train_together(
             return failed
         until = min((done for done, _ in left.values() if done > first[0]), default=epochs)
         chosen = [index for index, state in left.items() if state == first]
-        training = _Training([members[index] for index in chosen], device, first[1])
-        diverged = training.run(until, partial(progress.epoch, name), save_every_s)
+        with float32_products(first[1]):
+            training = _Training([members[index] for index in chosen], device, first[1])
+            diverged = training.run(until, partial(progress.epoch, name), save_every_s)
+        del training  # What it holds on the device, before the next one is there.
         failed |= {chosen[position]: error for position, error in diverged.items()}
 
 
