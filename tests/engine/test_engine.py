@@ -1,5 +1,6 @@
 """Engines on real bundles and real damage."""
 
+import os
 import subprocess
 import sys
 
@@ -178,6 +179,18 @@ def test_opening_imports_no_torch_and_no_onnx(exported: Bundle) -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_the_runtime_leaves_no_traces_for_its_maker(exported: Bundle, tmp_path: Path) -> None:
+    """ONNX Runtime 1.32 keeps an id of the machine under HOME and reports home, unless it is told not to."""
+    code = (
+        "from edgepain.bundle import open_bundle; from edgepain.engine import open_engine;"
+        f"open_engine(open_bundle({str(exported.root)!r}))"
+    )
+    kept = {name: value for name, value in os.environ.items() if name != "ORT_DISABLE_TELEMETRY"}
+    environment = {**kept, "HOME": str(tmp_path), "TMPDIR": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path)}
+    subprocess.run([sys.executable, "-c", code], check=True, env=environment)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_softmax_of_large_logits() -> None:
