@@ -133,8 +133,9 @@ def read_private_key(path: Path) -> Ed25519PrivateKey:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
     from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
+    data = _read(path)
     try:
-        key = load_pem_private_key(_read(path), password=None)
+        key = load_pem_private_key(data, password=None)
     except TypeError as error:
         raise ConfigError(f"{path} is locked by a passphrase, which is not supported; {_MAKE}") from error
     except (ValueError, UnsupportedAlgorithm) as error:
