@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from edgepain.benchmarks.live_decisions import read_live_decisions
 from edgepain.bundle import Bundle
-from edgepain.engine import Engine, softmax
+from edgepain.engine import OnnxEngine, softmax
 from edgepain.errors import BundleMismatchError, ConfigError, DataError
 from edgepain.signal import Event, Recording
 from edgepain.train.datasets.base import Dataset, Placement
@@ -87,7 +87,7 @@ def maybe_trained_on(bundle: Bundle, dataset: Dataset, subjects: Sequence[str]) 
 
 
 def evaluate(
-    bundle: Bundle, engine: Engine, dataset: Dataset, subjects: Sequence[str], *, any_labels: bool = False
+    bundle: Bundle, engine: OnnxEngine, dataset: Dataset, subjects: Sequence[str], *, any_labels: bool = False
 ) -> Evaluation:
     """Answers of the engine on the labelled windows of these subjects, scaled causally as live.
 
@@ -115,7 +115,7 @@ def evaluate(
 
 
 def compare_live(
-    bundle: Bundle, engine: Engine, dataset: Dataset, subject: str, decisions: Path, *, any_labels: bool = False
+    bundle: Bundle, engine: OnnxEngine, dataset: Dataset, subject: str, decisions: Path, *, any_labels: bool = False
 ) -> Comparison:
     """Hold the decisions that `edgepain run --json` wrote against the windows of the recording they were made on.
 

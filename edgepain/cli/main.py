@@ -13,6 +13,7 @@ from edgepain.errors import EdgepainError
 # name → (module, one line for the overview). The module has a click command called `command`.
 COMMANDS = {
     "bench": ("edgepain.cli.bench", "FLOPs, latency and memory of a bundle, beside the paper's figures"),
+    "build": ("edgepain.cli.build", "TensorRT engines of a bundle, on the NVIDIA GPU that will run them"),
     "data": ("edgepain.cli.data", "check a dataset on disk, or write a simulated one in its layout"),
     "demo": ("edgepain.cli.demo", "a simulated wearable, live decisions and a benchmark, on this machine"),
     "evaluate": ("edgepain.cli.evaluate", "judge a bundle on recordings, and compare with live decisions"),
@@ -20,6 +21,7 @@ COMMANDS = {
     "export": ("edgepain.cli.export", "turn a training run into a bundle for a device"),
     "inspect": ("edgepain.cli.inspect", "what to know of a bundle before trusting it"),
     "keygen": ("edgepain.cli.keygen", "a pair of keys to sign bundles with"),
+    "lint": ("edgepain.cli.lint", "rules that an ONNX graph must keep for a runtime"),
     "pack": ("edgepain.cli.pack", "a bundle as one zip file"),
     "report": ("edgepain.cli.report", "results of runs beside the paper's, as a page, tables and pictures"),
     "run": ("edgepain.cli.run", "live decisions from a sensor on a serial port"),

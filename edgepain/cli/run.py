@@ -25,6 +25,15 @@ if TYPE_CHECKING:
 @click.option("--model", type=click.Path(path_type=Path), help="Bundle. Default: the demonstration bundle.")
 @trusted_key_option
 @click.option("--precision", type=click.Choice(["fp32", "int8"]), help="Default: int8 where the bundle has it.")
+@click.option(
+    "--engine",
+    "kind",
+    type=click.Choice(["auto", "onnx", "tensorrt"]),
+    default="auto",
+    show_default=True,
+    help="auto: TensorRT where `edgepain build` made an engine that fits this device, else ONNX Runtime.",
+)
+@click.option("--engines", type=click.Path(path_type=Path), help="Folder of engines, where build was given --out.")
 @click.option("--baud", type=click.IntRange(1), help="Default: 115200.")
 @click.option(
     "--hop", default=1.0, show_default=True, type=click.FloatRange(0.05, 3600), help="Seconds between windows."
@@ -44,6 +53,8 @@ def command(
     model: Path | None,
     trusted_key: Path | None,
     precision: str | None,
+    kind: str,
+    engines: Path | None,
     baud: int | None,
     hop: float,
     calibration: float | None,
@@ -78,13 +89,15 @@ def command(
 
     from edgepain import __version__
     from edgepain.bundle import demonstration_bundle, open_bundle
-    from edgepain.engine import open_engine
+    from edgepain.engine import choose_engine
     from edgepain.runtime import Decider, JsonLines, Session, TerminalView
 
     bundle = open_bundle(model or demonstration_bundle(), trusted_key=trusted_key)
     if bundle.manifest.demonstration:
         click.echo(DEMONSTRATION, err=True)
-    engine = open_engine(bundle, precision)  # type: ignore[arg-type]
+    engine, remark = choose_engine(bundle, kind, precision, engines)  # type: ignore[arg-type]
+    if remark:
+        click.echo(remark, err=True)
     clock = None if replay else time.monotonic
     decider = Decider(bundle, engine, hop_s=hop, calibration_s=calibration, clock=clock)
     source, limits = _open(port or "", replay, baud or 115_200, record, duration, give_up)
@@ -99,7 +112,7 @@ def command(
             bundle=manifest.name,
             demonstration=manifest.demonstration,
             bundle_sha256=manifest.sha256,
-            model_sha256=manifest.files[bundle.graph(precision).file].sha256,  # type: ignore[arg-type]
+            model_sha256=engine.model_sha256,
             engine=engine.description,
             hop_s=decider.hop_s,
             calibration_s=decider.calibration_s,

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
-
-from edgepain.bundle import Precision
 
 
 class Engine(Protocol):
     """The network of a bundle, ready to answer. B windows, M modalities, S steps, K classes."""
 
     @property
-    def precision(self) -> Precision:
-        """Precision of the graph that answers."""
+    def precision(self) -> Literal["fp32", "fp16", "int8"]:
+        """Precision in which it answers."""
+        ...
+
+    @property
+    def model_sha256(self) -> str:
+        """SHA-256 (hex) of the graph that it runs, or was built of."""
         ...
 
     @property

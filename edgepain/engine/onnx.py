@@ -9,7 +9,6 @@ import numpy.typing as npt
 import onnxruntime as ort
 
 from edgepain.bundle import Bundle, Precision
-from edgepain.engine.base import Engine
 from edgepain.engine.golden import check_golden
 from edgepain.errors import BundleError
 
@@ -19,7 +18,7 @@ OUTPUT_NAME = "logits"
 DISABLED_OPTIMIZERS = ["SkipLayerNormFusion"]
 
 
-def open_engine(bundle: Bundle, precision: Precision | None = None, *, check: bool = True) -> Engine:
+def open_engine(bundle: Bundle, precision: Precision | None = None, *, check: bool = True) -> OnnxEngine:
     """Load a graph of a checked bundle (by default INT8 where it has one) and run its golden windows.
 
     Raises BundleMismatchError where the bundle has no such graph, BundleError where the graph is no ONNX or is
@@ -27,7 +26,7 @@ def open_engine(bundle: Bundle, precision: Precision | None = None, *, check: bo
     """
     engine = OnnxEngine(bundle, precision)
     if check:
-        check_golden(engine, bundle)
+        check_golden(engine, bundle, engine.precision)
     return engine
 
 
@@ -54,6 +53,7 @@ class OnnxEngine:
         self._session = _load(bundle.root / facts.file, shown)
         _require_shapes(self._session, shown, ([1, *self._shape], [1, network.classes]))
         self.precision: Precision = facts.precision
+        self.model_sha256 = bundle.manifest.files[facts.file].sha256
         self.description = f"ONNX Runtime {ort.__version__}, {facts.precision}, 1 CPU thread"
 
     def predict(self, windows: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 
-from edgepain.bundle import TargetFacts, sha256_of
+from edgepain.bundle import TargetFacts
 from edgepain.engine.tensorrt.recipe import (
     FILE,
     FOLDER,
@@ -24,7 +24,7 @@ from edgepain.engine.tensorrt.recipe import (
     write_recipe,
 )
 from edgepain.errors import VerificationError
-from edgepain.export.compact import WEIGHTS_FILE, move_weights
+from edgepain.export.compact import move_weights
 from edgepain.export.graphs import Progress
 from edgepain.export.jetson.form import tensorrt_form
 from edgepain.export.jetson.half import in_fp16
@@ -98,7 +98,8 @@ def add_jetson(
     files = {(v, p): f"{FOLDER}/opset{v.opset}.{_written_in(v, p)}.onnx" for v, p in models}
     answers = {GOLDEN_INT8: logits(models[VERSIONS[1], "int8"], golden)}
     move_weights(models.values(), folder)
-    _save(models, files, root)
+    for key, model in models.items():
+        onnx.save(model, root / files[key])
     sample = {condition: _sample(part) for condition, part in held_out.items()}
     expected = {condition: torch_logits(network, part.windows) for condition, part in sample.items()}
     variants = []
@@ -132,18 +133,6 @@ def _graphs(
         graph = in_fp16(graph)
     yield "fp16", graph
     yield "int8", with_qdq(graph, choice.ranges, choice.layers)
-
-
-def _save(
-    models: Mapping[tuple[_Versions, EnginePrecision], onnx.ModelProto],
-    files: Mapping[tuple[_Versions, EnginePrecision], str],
-    root: Path,
-) -> None:
-    # With it, the hash of a graph vouches for the weights that lie beside it, too.
-    digest = sha256_of(root / FOLDER / WEIGHTS_FILE)
-    for key, model in models.items():
-        onnx.helper.set_model_props(model, {"weights_sha256": digest})
-        onnx.save(model, root / files[key])
 
 
 def _sample(part: Labelled) -> Labelled:

@@ -1,0 +1,43 @@
+"""Which engine answers: TensorRT where one built for this device lies with the bundle, else ONNX Runtime."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from edgepain.bundle import Bundle, Precision
+from edgepain.engine.base import Engine
+from edgepain.engine.onnx import open_engine
+from edgepain.errors import ConfigError, EdgepainError
+
+Kind = Literal["auto", "onnx", "tensorrt"]
+
+
+def choose_engine(
+    bundle: Bundle, kind: Kind = "auto", precision: Precision | None = None, folder: Path | None = None
+) -> tuple[Engine, str]:
+    """An engine that has answered its golden windows rightly, and a remark for the user, perhaps empty.
+
+    folder: of engines, by default that of the bundle. `auto` takes ONNX Runtime where no engine fits, and says why.
+    Engines are not signed: of a bundle that must be (`trusted`), `auto` takes none.
+
+    Raises what `open_engine` and `open_tensorrt` raise; ConfigError for TensorRT in fp32.
+    """
+    if kind == "onnx":
+        return open_engine(bundle, precision), ""
+    if precision == "fp32" and kind == "tensorrt":
+        raise ConfigError("--engine tensorrt answers in fp16 or int8; leave --precision fp32 out, or use --engine onnx")
+    # Where nothing was built nothing of TensorRT is touched, and no time spent.
+    from edgepain.engine.tensorrt.open import has_engines, open_tensorrt
+
+    if kind == "tensorrt":
+        return open_tensorrt(bundle, precision, folder), ""
+    if precision == "fp32" or not has_engines(bundle, folder):
+        return open_engine(bundle, precision), ""
+    if bundle.trusted:
+        remark = "its engines are not covered by the signature; --engine tensorrt uses them all the same"
+        return open_engine(bundle, precision), f"ONNX Runtime on the CPU: {remark}"
+    try:
+        return open_tensorrt(bundle, precision, folder), ""
+    except EdgepainError as error:
+        return open_engine(bundle, precision), f"ONNX Runtime on the CPU: {error}"
