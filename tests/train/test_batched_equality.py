@@ -12,6 +12,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import msgspec
+import numpy as np
 import pytest
 import torch
 from safetensors import safe_open
@@ -21,14 +23,17 @@ from torch import Tensor, nn
 from edgepain.bundle import NetworkSpec
 from edgepain.signal import Modality
 from edgepain.train.batched import Device, Member, open_device, train_together
+from edgepain.train.batched.engine import DeviceSteps
 from edgepain.train.batched.layers import Step, batch_norm
 from edgepain.train.batched.stack import Stack
-from edgepain.train.config import StageConfig
+from edgepain.train.config import StageConfig, TrainConfig
 from edgepain.train.models import ALSTM, FCN, CrossModFusion, TransformerBlock
 from edgepain.train.stage import CHECKPOINT, Headed, Stage, load_finished, read_curve, train_stage
+from edgepain.train.staged import StagedProtocol, stage_configs
 
 S, WIDTH, BATCH = 14, 16, 8
 # A ragged last batch, a step fewer, a whole step more, fewer than a batch.
+DEPTH = ("fcn", "alstm", "transformer", "crossmod")
 COUNTS = (21, 15, 24, 5)
 
 
@@ -121,6 +126,31 @@ def test_together_as_alone(tmp_path: Path, kind: str, device: Device, log: type[
             assert replace(ours, loss=theirs.loss) == theirs
             assert ours.loss == pytest.approx(theirs.loss, rel=max(1e-6, tolerance))
         load_finished(member.stage, member.build, member.folder)
+
+
+@pytest.mark.usefixtures("float64")
+@pytest.mark.parametrize("fusion", ["pooled", "sequence"])
+def test_a_protocol_together_as_alone(
+    tmp_path: Path, tiny: TrainConfig, device: Device, fusion: str, log: type[Any]
+) -> None:
+    tolerance = 1e-8 if device.torch.type == "cpu" else 1e-3
+    kinds = {name: msgspec.structs.replace(getattr(tiny, name), dropout=0.0) for name in DEPTH}
+    settings = msgspec.structs.replace(tiny, precision="fp32", **kinds)
+    folds = []
+    for k, count in enumerate((20, 34)):
+        y = np.arange(count) % 3
+        x: Any = np.random.default_rng(k).normal(size=(count, 2, S)) + y[:, None, None] * np.linspace(0, 1, S)
+        folds.append((StagedProtocol(tmp_path / f"{k}", spec(fusion), settings, k), x, y))
+    steps = [DeviceSteps(protocol, x, y, device) for protocol, x, y in folds]
+    for name in stage_configs(spec(fusion).modalities, settings):
+        assert train_together([each.member(name) for each in steps], device, log()) == {}
+    for protocol, x, y in folds:
+        expected = replace(protocol, folder=tmp_path / "alone" / protocol.folder.name).train(x, y, log(), True)
+        for name in stage_configs(spec(fusion).modalities, settings):
+            folders = (protocol.folder, tmp_path / "alone" / protocol.folder.name)
+            assert_same(*(tensors(folder / "stages" / name) for folder in folders), tolerance)
+        for name, probabilities in protocol.load(x, y).predict(x).items():
+            np.testing.assert_allclose(probabilities, expected.predict(x)[name], atol=tolerance)
 
 
 @pytest.mark.parametrize("kind", list(KINDS))

@@ -10,6 +10,7 @@ from functools import partial
 
 import msgspec
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
@@ -19,7 +20,7 @@ from edgepain.train.batched.stage import Member, train_together
 from edgepain.train.files import make_folder, only_one_process
 from edgepain.train.fold import Fold
 from edgepain.train.run import NETWORK, Run, Task
-from edgepain.train.staged import FINAL, TRAINING, Inputs, Progress, Steps, stage_configs
+from edgepain.train.staged import FINAL, TRAINING, Inputs, Progress, StagedProtocol, Steps, stage_configs
 from edgepain.train.workers import Engine, Outcome, Silent
 
 DEFAULT_FOLDS = 29
@@ -85,7 +86,7 @@ class _FoldGroup:
     def _begin(self, name: str, fold: Fold, locks: ExitStack) -> None:
         make_folder(fold.folder)
         locks.enter_context(only_one_process(fold.folder, NETWORK))
-        self._steps[name] = DeviceSteps(fold, self._device)
+        self._steps[name] = DeviceSteps(fold.staged, *fold.training_windows, self._device)
 
     def _train_stage(self, stage: str, progress: Progress) -> None:
         members: dict[str, Member] = {}
@@ -113,11 +114,15 @@ class _FoldGroup:
 
 
 class DeviceSteps(Steps):
-    """The stages of a fold, trained elsewhere; features of frozen blocks are worked out on the device, and not kept."""
+    """The stages of a fold, trained elsewhere; features of frozen blocks are worked out on the device, and not kept.
 
-    def __init__(self, fold: Fold, device: Device) -> None:
-        x, y = fold.training_windows
-        super().__init__(fold.staged, {TRAINING: torch.from_numpy(x)}, {TRAINING: torch.from_numpy(y)}, Silent())
+    x, y: scaled training windows [N, M, S] and their labels [N].
+    """
+
+    def __init__(
+        self, protocol: StagedProtocol, x: npt.NDArray[np.float32], y: npt.NDArray[np.int64], device: Device
+    ) -> None:
+        super().__init__(protocol, {TRAINING: torch.from_numpy(x)}, {TRAINING: torch.from_numpy(y)}, Silent())
         self._device = device.torch
 
     def member(self, name: str) -> Member:
