@@ -10,7 +10,7 @@ from dataclasses import astuple
 from datetime import datetime, timezone
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import numpy as np
@@ -27,6 +27,8 @@ from edgepain.bundle import (
     ScalingFacts,
     WindowFacts,
     open_bundle,
+    pack,
+    sign_bundle,
     write_manifest,
 )
 from edgepain.engine import OnnxEngine, open_engine
@@ -39,6 +41,9 @@ from edgepain.export.run import ExportableRun
 from edgepain.export.verify import Limits, torch_logits, verify
 from edgepain.export.windows import Labelled, calibration_windows, golden_windows, held_out_windows
 from edgepain.train.models import CrossModTransformer
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 GOLDEN_WINDOWS = 32
 CALIBRATION_WINDOWS = 256
@@ -57,13 +62,17 @@ def export_run(
     name: str = "",
     demonstration: bool = False,
     force: bool = False,
+    signing_key: Ed25519PrivateKey | None = None,
     progress: Progress | None = None,
 ) -> Bundle:
-    """Write the bundle of a trained run to the directory `out` and return it, opened and checked.
+    """Write the bundle of a trained run to the directory `out`, or to one file where that ends in .zip.
+
+    Returns it, opened and checked.
 
     compact: store weights once, as INT8, for both precisions (see `edgepain.export.compact`).
     jetson: add the graphs for TensorRT (see `edgepain.export.jetson`).
-    force: replace a bundle that is there. progress: told what is done next, in words.
+    force: replace a bundle that is there.
+    signing_key: sign it (see `edgepain.bundle.read_private_key`). progress: told what is done next, in words.
 
     Raises ConfigError where `out` is in use or cannot be made, DataError where no window can judge the export,
     VerificationError where a graph is further from torch than `limits`, EdgepainError where writing fails, as on
@@ -84,7 +93,7 @@ def export_run(
             require_clean(scratch / graph.facts.file, "onnxruntime")
         kept = calibration[:COMPACT_CALIBRATION_WINDOWS] if compact else calibration
         np.savez(scratch / "calibration.npz", windows=kept)
-        draft = Bundle(scratch, _manifest(run, graphs, name or out.name, demonstration, compact))
+        draft = Bundle(scratch, _manifest(run, graphs, name or _name_of(out), demonstration, compact))
         engines = {g.facts.precision: OnnxEngine(draft, g.facts.precision) for g in graphs}
         accuracy = verify(network, engines, graphs, held_out, limits or Limits(), tell)
         golden = golden_windows(held_out, GOLDEN_WINDOWS)
@@ -101,7 +110,12 @@ def export_run(
         tell("checking the golden windows")
         for graph in graphs:
             open_engine(bundle, graph.facts.precision)
-        _move_into_place(scratch, out)
+        if signing_key is not None:
+            sign_bundle(scratch, signing_key)
+        if _is_zip(out):
+            pack(scratch, out, replace=True)
+        else:
+            _move_into_place(scratch, out)
     return open_bundle(out)
 
 
@@ -134,11 +148,19 @@ def _manifest(run: ExportableRun, graphs: list[Graph], name: str, demonstration:
     )
 
 
+def _is_zip(out: Path) -> bool:
+    return out.suffix == ".zip"
+
+
+def _name_of(out: Path) -> str:
+    return out.stem if _is_zip(out) else out.name
+
+
 def _require_free(out: Path, force: bool) -> None:
     try:
-        if not out.exists() or (out.is_dir() and not any(out.iterdir())):
+        if not out.exists() or (not _is_zip(out) and out.is_dir() and not any(out.iterdir())):
             return
-        is_bundle = (out / MANIFEST).is_file()
+        is_bundle = out.is_file() if _is_zip(out) else (out / MANIFEST).is_file()
     except OSError as error:
         raise _cannot_be_made(out, error) from error
     if not is_bundle:

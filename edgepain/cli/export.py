@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @click.command("export")
 @click.argument("run", type=click.Path(path_type=Path))
-@click.option("--out", type=click.Path(path_type=Path), required=True, help="Directory of the new bundle.")
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="New bundle: a directory, or FILE.zip.")
 @click.option(
     "--target",
     type=click.Choice(["cpu", "jetson"]),
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 @click.option("--compact", is_flag=True, help="Store the weights once, as INT8, for both precisions.")
 @click.option("--demonstration", is_flag=True, help="Mark the bundle as one that is only for show.")
 @click.option("--force", is_flag=True, help="Replace a bundle that is there.")
+@click.option("--sign", "key", type=click.Path(path_type=Path), metavar="KEY", help="Sign with this private key.")
 @click.option(
     "--max-probability-difference",
     type=click.FloatRange(0, 1),
@@ -75,6 +76,7 @@ def command(
     compact: bool,
     demonstration: bool,
     force: bool,
+    key: Path | None,
     max_probability_difference: float,
     max_changed_labels: float,
     max_accuracy_drop: float,
@@ -89,17 +91,20 @@ def command(
     Examples:
       edgepain export runs/first --target cpu --precision int8 --out bundles/first
       edgepain export runs/first --target jetson --out bundles/orin
+      edgepain export runs/first --out first.zip --sign ward7.key
     """
     require("export", "torch", "sklearn", "safetensors", "onnx", "onnx_ir", "onnxscript")
 
     from rich.console import Console
 
+    from edgepain.bundle import read_private_key
     from edgepain.cli.bundle_tables import accuracy_table, graph_table
     from edgepain.cli.tensorrt_table import tensorrt_note, tensorrt_table
     from edgepain.engine.tensorrt.recipe import read_recipe
     from edgepain.export import Limits, export_run
     from edgepain.train.run import open_run
 
+    signing_key = None if key is None else read_private_key(key)
     console = Console()
     with console.status("opening the run") as status:
         bundle = export_run(
@@ -114,6 +119,7 @@ def command(
             name=name,
             demonstration=demonstration,
             force=force,
+            signing_key=signing_key,
             progress=status.update,
         )
     console.print(accuracy_table(bundle.manifest), graph_table(bundle.manifest), sep="\n")
@@ -139,5 +145,6 @@ def command(
         click.echo(f"Note: {note}")
     total_mb = (bundle.root / "manifest.json").stat().st_size / 1e6
     total_mb += sum(f.bytes for f in bundle.manifest.files.values()) / 1e6
-    click.echo(f"{out}: {total_mb:.2f} MB")
+    signed = "" if bundle.signature is None else f", signed with {bundle.signature.fingerprint}"
+    click.echo(f"{out}: {total_mb:.2f} MB{signed}")
     click.echo(f"next: edgepain {'build' if bundle.manifest.targets else 'bench'} {out}")

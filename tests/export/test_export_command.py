@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from edgepain.bundle import Bundle, open_bundle
+from edgepain.bundle import Bundle, make_keys, open_bundle
 from edgepain.engine import open_engine
 from edgepain.errors import ConfigError
 from edgepain.train.run import open_run
@@ -55,8 +55,12 @@ def train(folder: Path, name: str, *options: object) -> Path:
 
 def test_a_trained_run_becomes_a_compact_bundle_under_5_mb(run_folder: Path, tmp_path: Path) -> None:
     out = tmp_path / "bundle"
-    done = edgepain("export", run_folder, "--out", out, "--compact", "--demonstration", "--max-changed-labels", 0.5)
+    make_keys(tmp_path / "k")
+    options = ("--compact", "--demonstration", "--max-changed-labels", 0.5, "--sign", tmp_path / "k")
+    done = edgepain("export", run_folder, "--out", out, *options)
     assert done.returncode == 0, done.stderr
+    assert " MB, signed with " in done.stdout
+    assert open_bundle(out, trusted_key=tmp_path / "k.pub").trusted
     assert f"next: edgepain bench {out}" in done.stdout
     assert "INT8 operators" in done.stdout
     bundle = open_bundle(out)
