@@ -71,6 +71,9 @@ def command(
     A pulled cable is waited for, and a sensor that stops is too, for ever: a day's session must not end with either.
     --give-up ends it then.
 
+    Started by systemd with Type=notify, it says when it is ready and, with WatchdogSec, that it is alive
+    (docs/deploy/raspberry-pi.md).
+
     --replay decides again on what --record kept, as fast as it can: the decisions are those of the session, except
     where that gave windows up because nothing came, and without latencies. What of the file is damaged is left out
     and told.
@@ -90,7 +93,7 @@ def command(
     from edgepain import __version__
     from edgepain.bundle import demonstration_bundle, open_bundle
     from edgepain.engine import choose_engine
-    from edgepain.runtime import Decider, JsonLines, Session, TerminalView
+    from edgepain.runtime import Decider, JsonLines, ServiceManager, Session, TerminalView
 
     bundle = open_bundle(model or demonstration_bundle(), trusted_key=trusted_key)
     if bundle.manifest.demonstration:
@@ -101,6 +104,7 @@ def command(
     clock = None if replay else time.monotonic
     decider = Decider(bundle, engine, hop_s=hop, calibration_s=calibration, clock=clock)
     source, limits = _open(port or "", replay, baud or 115_200, record, duration, give_up)
+    service = ServiceManager(hop)
     end_politely()
     if as_json:
         lines = JsonLines(sys.stdout)
@@ -112,16 +116,17 @@ def command(
             bundle=manifest.name,
             demonstration=manifest.demonstration,
             bundle_sha256=manifest.sha256,
+            trusted_key=bundle.signature.fingerprint if bundle.trusted and bundle.signature else None,
             model_sha256=engine.model_sha256,
             engine=engine.description,
             hop_s=decider.hop_s,
             calibration_s=decider.calibration_s,
         )
-        Session(source, decider, [lines], limits).run()
+        Session(source, decider, [lines, service], limits, service.pulse).run()
     else:
         title = f"{bundle.manifest.name} · {engine.description}"
         with TerminalView(Console(), title) as view:
-            Session(source, decider, [view], limits).run()
+            Session(source, decider, [view, service], limits, service.pulse).run()
     end_undisturbed()
 
 

@@ -2,6 +2,7 @@
 
 from edgepain.runtime.decider import Decider
 from edgepain.runtime.decision import Abstention, Decision, SignalState
+from edgepain.runtime.service import ServiceManager
 from edgepain.runtime.session import Limits, Percentiles, Session, Sink, Summary
 from edgepain.runtime.sinks import JsonLines
 from edgepain.runtime.terminal import TerminalView
@@ -13,6 +14,7 @@ __all__ = [
     "JsonLines",
     "Limits",
     "Percentiles",
+    "ServiceManager",
     "Session",
     "SignalState",
     "Sink",

@@ -97,9 +97,20 @@ class Limits:
 
 
 class Session:
-    """Runs until its source closes, a limit is reached, or `stop` says so. Not reusable."""
+    """Runs until its source closes, a limit is reached, or `stop` says so. Not reusable.
 
-    def __init__(self, source: Source, decider: Decider, sinks: Sequence[Sink], limits: Limits | None = None) -> None:
+    pulse: called at every turn, several times a second, for as long as neither the source nor the engine hangs.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        decider: Decider,
+        sinks: Sequence[Sink],
+        limits: Limits | None = None,
+        pulse: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._pulse = pulse
         self._source = source
         self._decider = decider
         decider.follow(source.host_s)
@@ -152,6 +163,7 @@ class Session:
             # Only now: signals that come one after the other in a batch are not late.
             self._decide()
             self._watch(time.monotonic())
+            self._pulse()
         return "stopped"
 
     def _samples(self, samples: Samples) -> None:

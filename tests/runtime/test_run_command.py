@@ -66,7 +66,8 @@ def test_a_port_without_permission(exported: Bundle, terminal):
         "bundle = open_bundle(sys.argv[4]); engine = open_engine(bundle)\n"
         f"{drop}"
         "import edgepain.bundle, edgepain.engine\n"
-        "edgepain.bundle.open_bundle = lambda path, **_: bundle; edgepain.engine.choose_engine = lambda *_: (engine, '')\n"
+        "edgepain.bundle.open_bundle = lambda path, **_: bundle\n"
+        "edgepain.engine.choose_engine = lambda *_: (engine, '')\n"
         "sys.argv[1:1] = ['run']; main.main()"
     )
     command = [sys.executable, "-c", code, "--port", terminal[1], "--model", str(exported.root)]
