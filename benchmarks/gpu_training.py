@@ -18,7 +18,7 @@ from edgepain.benchmarks.gpu_use import GpuUse
 from edgepain.benchmarks.machine import Machine, this_machine
 from edgepain.benchmarks.train_blocks import KINDS, MODALITIES, Blocks
 from edgepain.benchmarks.train_speed import FOLD_WINDOWS, Progress
-from edgepain.train.batched import Device, float32_products
+from edgepain.train.batched import Device, enough_memory, float32_products
 from edgepain.train.batched.engine import features_on
 from edgepain.train.batched.forward import forward_of
 from edgepain.train.batched.group import Group, Windows
@@ -71,13 +71,16 @@ class GpuReport(msgspec.Struct, frozen=True):
 
 
 def benchmark_groups(device: Device, folds: int, windows: int, rounds: int, progress: Progress) -> GpuReport:
-    """Measure every stage with so many folds at once: epochs after a first one, and frozen features."""
+    """Measure every stage with so many folds at once: epochs after a first one, and frozen features.
+
+    Raises ConfigError where the device has too little memory for them.
+    """
     torch.manual_seed(0)
     arithmetic = resolve("auto", device.has_bf16)
     stages = []
     for kind in KINDS:
         progress(f"{kind}, {folds} folds at once")
-        with float32_products(arithmetic):
+        with enough_memory(device, folds), float32_products(arithmetic):
             stages.append(_measure(Blocks.of(kind, windows), device.torch, arithmetic, folds, rounds))
     return GpuReport(
         schema=SCHEMA,

@@ -89,7 +89,7 @@ HOW = {"resume", "peer", "workers", "engine", "address", "fold", "keep_features"
     show_default=True,
     help="Of the network's training. cuda: many folds at once on a GPU.",
 )
-@click.option("--batch-folds", type=click.IntRange(1), help="Folds at once there. Default: with cuda 29, on a CPU 1.")
+@click.option("--batch-folds", type=click.IntRange(1), help="Folds at once there. Default: cuda 29, cpu fold by fold.")
 @click.option(
     "--threads",
     type=click.IntRange(1),

@@ -17,7 +17,7 @@ from torch import Tensor
 from edgepain.bundle import NetworkSpec
 from edgepain.errors import CheckpointError, ConfigError
 from edgepain.signal import Modality
-from edgepain.train.batched import Device, Member, check_settings, open_device, train_together
+from edgepain.train.batched import Device, Member, check_settings, enough_memory, open_device, train_together
 from edgepain.train.config import StageConfig
 from edgepain.train.models import FCN, CrossModFusion
 from edgepain.train.stage import CHECKPOINT, EpochMetrics, Headed, Stage, epochs_done, read_curve, train_stage
@@ -196,3 +196,11 @@ def test_what_cannot_be_trained_together_is_refused() -> None:
         check_settings(cpu, "auto", "test-fold")
     with pytest.raises(ConfigError, match="cpu does not train folds together in bf16; set precision to auto or fp32"):
         check_settings(cpu, "bf16", "last")
+
+
+def test_too_little_memory_is_a_line_that_says_what_to_do() -> None:
+    with (
+        pytest.raises(ConfigError, match="cpu has too little memory for 29 folds at once; go on with a smaller"),
+        enough_memory(open_device("cpu"), 29),
+    ):
+        raise torch.OutOfMemoryError

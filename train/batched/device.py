@@ -51,6 +51,17 @@ def check_settings(device: Device, precision: Precision, epoch_choice: EpochChoi
 
 
 @contextmanager
+def enough_memory(device: Device, folds: int) -> Iterator[None]:
+    """Raise ConfigError where the device has too little memory for so many folds at once."""
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise ConfigError(
+            f"{device.torch} has too little memory for {folds} folds at once; go on with a smaller --batch-folds"
+        ) from error
+
+
+@contextmanager
 def float32_products(arithmetic: Arithmetic) -> Iterator[None]:
     """What is still multiplied in float32 where training is in bfloat16 may be so in TF32; otherwise it is exact."""
     before = torch.get_float32_matmul_precision()

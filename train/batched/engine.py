@@ -14,8 +14,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from edgepain.errors import ConfigError, EdgepainError
-from edgepain.train.batched.device import Device
+from edgepain.errors import EdgepainError
+from edgepain.train.batched.device import Device, enough_memory, float32_products
 from edgepain.train.batched.stage import Member, train_together
 from edgepain.train.files import make_folder, only_one_process
 from edgepain.train.fold import Fold
@@ -93,13 +93,8 @@ class _FoldGroup:
         self._each(lambda name, _: members.update({name: self._steps[name].member(stage)}))
         if not members:
             return
-        try:
+        with enough_memory(self._device, len(members)):
             failed = train_together(list(members.values()), self._device, progress)
-        except torch.OutOfMemoryError as error:
-            raise ConfigError(
-                f"{self._device.torch} has too little memory for {len(members)} folds at once; go on with a smaller "
-                "--batch-folds"
-            ) from error
         self._failed |= {list(members)[index]: error for index, error in failed.items()}
         if stage != FINAL:
             self._each(lambda name, _: self._steps[name].block(stage))
@@ -155,5 +150,5 @@ def features_on(device: torch.device, block: nn.Module, inputs: tuple[Tensor, ..
     """What the frozen block gives for inputs [N, …], on the device, in float32 as everywhere. index: of its results."""
     block = copy.deepcopy(block).to(device).eval()
     rows = torch.split(torch.arange(len(inputs[0])), FEATURES_BATCH)
-    with torch.no_grad(), torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
+    with torch.no_grad(), float32_products("fp32"), torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
         return torch.cat([block(*(x[part[0] : part[-1] + 1].to(device) for x in inputs))[index] for part in rows])
