@@ -122,6 +122,14 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     return export_run(SmallRun(), tmp_path_factory.mktemp("exported") / "small")
 
 
+@pytest.fixture(scope="session")
+def jetson_bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    """A bundle of a small network with graphs for TensorRT, to be read only."""
+    from edgepain.export import export_run
+
+    return export_run(SmallRun(), tmp_path_factory.mktemp("jetson") / "small", jetson=True)
+
+
 @pytest.fixture
 def bundle_copy(exported: Bundle, tmp_path: Path) -> Bundle:
     """A copy of `exported` that a test may damage."""

@@ -59,5 +59,5 @@ def _creation_flags(trt: Any, strongly_typed: bool) -> int:
 
 
 def _parse_errors(parser: Any) -> str:
-    errors = [parser.get_error(index) for index in range(parser.num_errors)]
-    return "; ".join(f"node {error.node()}: {' '.join(error.desc().split())}" for error in errors)[:600]
+    complaints = [parser.get_error(index) for index in range(parser.num_errors)]
+    return "; ".join(f"node {complaint.node()}: {' '.join(complaint.desc().split())}" for complaint in complaints)[:600]

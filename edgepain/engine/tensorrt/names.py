@@ -21,7 +21,6 @@ NAMES: dict[str, dict[str, tuple[Version, Version]]] = {
         "EXPLICIT_BATCH": ((8, 5), (11, 0)),
         "STRONGLY_TYPED": ((10, 0), (12, 0)),
     },
-    "INetworkDefinition": dict.fromkeys(("num_inputs", "num_outputs"), ALWAYS),
     "OnnxParser": dict.fromkeys(("get_error", "num_errors", "parse_from_file"), ALWAYS),
     "ParserError": dict.fromkeys(("desc", "node"), ALWAYS),
     "IBuilderConfig": dict.fromkeys(

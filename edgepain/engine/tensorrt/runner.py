@@ -24,11 +24,11 @@ class TensorRtEngine:
         self, trt: Any, tensorrt: str, driver: Driver, plan: bytes, bundle: Bundle, graph: TensorRtGraph
     ) -> None:
         """plan: as TensorRT wrote it. Raises EngineError where it cannot be loaded or is for another network."""
-        network = bundle.manifest.network
+        spec = bundle.manifest.network
         self.precision = graph.precision
         self.model_sha256 = graph_sha256(bundle, graph)
         self._driver = driver
-        self._shape = (len(network.modalities), network.steps)
+        self._shape = (len(spec.modalities), spec.steps)
         self._log = logger_of(trt)
         self._stack = ExitStack()
         driver.use()
@@ -38,11 +38,11 @@ class TensorRtEngine:
             if engine is None:
                 again = "run: edgepain build --rebuild"
                 raise EngineError(f"TensorRT {tensorrt} refuses the engine ({self._log.last()}); {again}")
-            _require_tensors(trt, engine, (1, *self._shape), (1, network.classes))
+            _require_tensors(trt, engine, (1, *self._shape), (1, spec.classes))
             self._stream = driver.create_stream()
             stack.callback(driver.destroy_stream, self._stream)
             self._window = _host(driver, stack, (1, *self._shape))
-            self._logits = _host(driver, stack, (1, network.classes))
+            self._logits = _host(driver, stack, (1, spec.classes))
             self._addresses = [_device(driver, stack, array.nbytes) for array in (self._window, self._logits)]
             context = engine.create_execution_context()
             if context is None:
