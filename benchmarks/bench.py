@@ -11,9 +11,12 @@ import numpy as np
 
 from edgepain.benchmarks import flops
 from edgepain.benchmarks.counter import fvcore_counts
+from edgepain.benchmarks.energy import Meter, find_meter
 from edgepain.benchmarks.latency import EngineName, Latency, NotMeasured, measure
+from edgepain.benchmarks.live_latency import decide_live
 from edgepain.benchmarks.machine import this_machine
-from edgepain.benchmarks.report import SCHEMA, EngineRow, Operations, PaperLatency, Report
+from edgepain.benchmarks.plain_graph import plain_graph
+from edgepain.benchmarks.report import SCHEMA, EngineRow, LiveLatency, Operations, PaperLatency, Report
 from edgepain.bundle import Bundle, NetworkSpec
 from edgepain.engine import softmax
 from edgepain.errors import ConfigError, MissingExtraError
@@ -23,6 +26,9 @@ from edgepain.train import paper
 SLOWER = 1.05
 # Another machine or torch adds in another order; another training answers otherwise by far more than this.
 SAME_WEIGHTS = 1e-3
+OPENVINO: tuple[EngineName, ...] = ("openvino-fp32", "openvino-bf16", "openvino-int8")
+# Without the training run these compute on random weights.
+UNTRAINED: tuple[EngineName, ...] = ("torch", "plain")
 
 
 def benchmark(
@@ -30,9 +36,12 @@ def benchmark(
     *,
     run: Path | None = None,
     runs: int = 300,
+    live_s: float = 0.0,
     progress: Callable[[int, int], None] | None = None,
 ) -> Report:
     """Measure `bundle`; with the folder of its training `run`, torch computes on the trained weights.
+
+    live_s: also decide live on a simulated wearable for so many seconds after its calibration.
 
     Raises ConfigError where `run` is not the one that the bundle was exported from, MissingExtraError where it
     cannot be read without torch.
@@ -40,8 +49,14 @@ def benchmark(
     operations, fvcore_reason = _operations(bundle.manifest.network)
     with tempfile.TemporaryDirectory(prefix="edgepain-") as scratch:
         weights = _weights(run, bundle, Path(scratch)) if run else None
-        measured = measure(bundle, weights=weights, runs=runs, progress=progress)
+        graphs: dict[EngineName, Path | NotMeasured] = {
+            "plain": plain_graph(bundle.manifest.network, weights, Path(scratch)),
+            "openvino-int8": _qdq_graph(bundle),
+        }
+        measured = measure(bundle, weights=weights, graphs=graphs, runs=runs, progress=progress)
     engines = _engine_rows(bundle, measured, trained=run is not None)
+    meter = find_meter()
+    live = decide_live(bundle, live_s) if live_s else NotMeasured("not asked for: --live SECONDS")
     return Report(
         schema=SCHEMA,
         bundle=bundle.manifest.name,
@@ -53,6 +68,9 @@ def benchmark(
         operations=operations,
         fvcore=fvcore_reason,
         engines=engines,
+        energy=meter.what if isinstance(meter, Meter) else f"n/a ({meter.reason})",
+        live=live if isinstance(live, LiveLatency) else None,
+        no_live=live.reason if isinstance(live, NotMeasured) else "",
         paper=PaperLatency(paper.INFERENCE_MS, paper.INFERENCE_MACHINE),
         notes=(*_remarks(engines), *bundle.manifest.notes),
     )
@@ -138,18 +156,19 @@ def _engine_rows(
     reference = golden.logits["torch"].argmax(axis=1) if "torch" in golden.logits else None
     median_ms = {name: m.p50_ms for name, m in measured.items() if isinstance(m, Latency)}
 
-    def times_faster(than: EngineName, name: EngineName) -> float | None:
-        return median_ms[than] / median_ms[name] if {than, name} <= median_ms.keys() else None
+    openvino = min((name for name in median_ms if name in OPENVINO), key=median_ms.__getitem__, default=None)
+
+    def times_faster(than: EngineName | None, name: EngineName) -> float | None:
+        return median_ms[than] / median_ms[name] if than in median_ms and name in median_ms else None
 
     rows = []
     for name, latency in measured.items():
-        answers = None
-        if isinstance(latency, Latency) and (trained or name != "torch"):
-            answers = np.array(latency.labels)
+        known = trained or name not in UNTRAINED
+        answers = np.array(latency.labels) if isinstance(latency, Latency) and known else None
         rows.append(
             EngineRow(
                 engine=name,
-                weights="trained" if trained or name != "torch" else "random",
+                weights="trained" if known else "random",
                 latency=latency if isinstance(latency, Latency) else None,
                 reason=latency.reason if isinstance(latency, NotMeasured) else "",
                 size_bytes=_size(bundle, name),
@@ -158,16 +177,23 @@ def _engine_rows(
                 if answers is None or reference is None
                 else int(np.count_nonzero(answers != reference)),
                 times_faster_than_torch=times_faster("torch", name),
+                times_faster_than_plain=times_faster("plain", name),
                 times_faster_than_fp32=times_faster("fp32", name),
+                times_faster_than_openvino=times_faster(openvino, name),
             )
         )
     return tuple(rows)
 
 
+def _qdq_graph(bundle: Bundle) -> Path | NotMeasured:
+    """The graph with explicit Q/DQ that a bundle for TensorRT carries, which OpenVINO takes too."""
+    return NotMeasured("the bundle has no QDQ graph; export it with --target jetson")
+
+
 def _size(bundle: Bundle, engine: EngineName) -> int | None:
     """Bytes of the graph and of the weights beside it, where two graphs share them."""
     files = {g.precision: g.file for g in bundle.manifest.graphs}
-    if engine == "torch" or engine not in files:
+    if engine not in files:
         return None
     others = {*files.values(), "golden.npz", "calibration.npz"} - {files[engine]}
     return sum(facts.bytes for name, facts in bundle.manifest.files.items() if name not in others)
@@ -179,6 +205,4 @@ def _remarks(engines: tuple[EngineRow, ...]) -> tuple[str, ...]:
     ratio = by_name["int8"].times_faster_than_fp32
     if ratio is not None and ratio < 1 / SLOWER:
         notes.append(f"INT8 is slower here: {1 / ratio:.2f} times the fp32 latency; run with --precision fp32")
-    if by_name["torch"].latency and by_name["torch"].weights == "random":
-        notes.append("torch computes on random weights (no --run): its latency is the same, its answers mean nothing")
     return tuple(notes)

@@ -11,18 +11,23 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import msgspec
 import numpy as np
 
+from edgepain.benchmarks.energy import Meter, NoMeter, find_meter
 from edgepain.bundle import Bundle
 
-EngineName = Literal["torch", "fp32", "int8"]
-ENGINES: tuple[EngineName, ...] = ("torch", "fp32", "int8")
+EngineName = Literal["torch", "plain", "fp32", "int8", "openvino-fp32", "openvino-bf16", "openvino-int8"]
+ENGINES: tuple[EngineName, ...] = get_args(EngineName)
+# What an engine is handed beside the bundle: weights for torch, a graph for these.
+GRAPHS: tuple[EngineName, ...] = ("plain", "openvino-int8")
+BATCH = 32
+BATCH_ROUNDS = 5
 WARM_UP = 20
 ROUND = 10
 SINGLE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
@@ -31,6 +36,8 @@ SINGLE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_N
 class Latency(msgspec.Struct, frozen=True):
     """One window at a time, one thread.
 
+    batch_ms: median time for BATCH windows, in one go where `batched`, else one after the other. joules: of an answer,
+    None where no meter is; then `no_joules` says why.
     p50_ms, p90_ms, p99_ms: of `runs` answers after warm-up. import_ms: of the runtime's libraries. load_ms: from the
     file to ready. first_ms: the first answer. peak_mb: largest resident memory of the process, None where the system
     does not tell. labels: predicted class of every golden window.
@@ -44,6 +51,10 @@ class Latency(msgspec.Struct, frozen=True):
     load_ms: float
     first_ms: float
     peak_mb: float | None
+    batch_ms: float
+    batched: bool
+    joules: float | None
+    no_joules: str
     labels: tuple[int, ...]
 
 
@@ -57,28 +68,41 @@ def measure(
     bundle: Bundle,
     *,
     weights: Path | None = None,
+    graphs: Mapping[EngineName, Path | NotMeasured] | None = None,
     runs: int = 300,
     progress: Callable[[int, int], None] | None = None,
 ) -> dict[EngineName, Latency | NotMeasured]:
     """Measure every engine on the golden windows of `bundle`, `runs` answers each.
 
-    weights: safetensors of the network for torch; without them torch computes on random weights.
+    weights: safetensors of the network for torch; without them torch computes on random weights. graphs: for those in
+    GRAPHS.
     """
     results: dict[EngineName, Latency | NotMeasured] = {}
     workers: dict[EngineName, _Worker] = {}
     has = {graph.precision for graph in bundle.manifest.graphs}
+    meter = find_meter()
     with _all_closed(workers):
         for name in ENGINES:
-            if name != "torch" and name not in has:
+            given = weights if name == "torch" else (graphs or {}).get(name)
+            needed = {"fp32": "fp32", "int8": "int8", "openvino-fp32": "fp32", "openvino-bf16": "fp32"}.get(name)
+            if needed and needed not in has:
                 results[name] = NotMeasured("the bundle has no such graph")
-                continue
-            workers[name] = _Worker(name, bundle.root, weights)
+            elif name in GRAPHS and not isinstance(given, Path):
+                results[name] = given or NotMeasured("no such graph was made")
+            else:
+                workers[name] = _Worker(name, bundle.root, given if isinstance(given, Path) else None, meter)
         rounds = [WARM_UP, *[ROUND] * (runs // ROUND), *([runs % ROUND] if runs % ROUND else [])]
+        steps = len(rounds) + BATCH_ROUNDS
         for index, count in enumerate(rounds):
             for worker in workers.values():
                 worker.run(count, keep=index > 0)
             if progress:
-                progress(index + 1, len(rounds))
+                progress(index + 1, steps)
+        for index in range(BATCH_ROUNDS):
+            for worker in workers.values():
+                worker.run_batch()
+            if progress:
+                progress(len(rounds) + index + 1, steps)
         results |= {name: worker.result() for name, worker in workers.items()}
     return {name: results[name] for name in ENGINES}
 
@@ -86,13 +110,16 @@ def measure(
 class _Worker:
     """A child process and what it has answered so far. `reason` says why there is nothing more to ask."""
 
-    def __init__(self, engine: EngineName, root: Path, weights: Path | None) -> None:
+    def __init__(self, engine: EngineName, root: Path, given: Path | None, meter: Meter | NoMeter) -> None:
         self.reason = ""
+        self._meter = meter
+        self._joules: float | None = 0.0 if isinstance(meter, Meter) else None
         self._times_ms: list[float] = []
+        self._batches_ms: list[float] = []
         self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 (closed by `close`)
         command = [sys.executable, "-m", "edgepain.benchmarks.worker", engine, str(root)]
         self._process = subprocess.Popen(
-            command + ([str(weights)] if weights and engine == "torch" else []),
+            command + ([str(given)] if given else []),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._stderr,
@@ -103,15 +130,25 @@ class _Worker:
 
     def run(self, count: int, *, keep: bool) -> None:
         """Run `count` windows, and remember how long they took."""
-        if self.reason:
-            return
-        assert self._process.stdin
-        with suppress(BrokenPipeError):  # `_read` finds out what it died of.
-            self._process.stdin.write(f"{count}\n".encode())
-            self._process.stdin.flush()
-        times_ms = self._read().get("times_ms", [])
+        before = self._meter.joules() if isinstance(self._meter, Meter) else None
+        times_ms = self._ask(str(count)).get("times_ms", [])
         if keep:
             self._times_ms += times_ms
+            if before is not None and self._joules is not None and isinstance(self._meter, Meter):
+                self._joules += self._meter.joules() - before
+
+    def run_batch(self) -> None:
+        """Run BATCH windows, as many at once as the engine can take."""
+        self._batches_ms += self._ask(f"batch {BATCH}").get("times_ms", [])
+
+    def _ask(self, line: str) -> dict[str, Any]:
+        if self.reason:
+            return {}
+        assert self._process.stdin
+        with suppress(BrokenPipeError):  # `_read` finds out what it died of.
+            self._process.stdin.write(f"{line}\n".encode())
+            self._process.stdin.flush()
+        return self._read()
 
     def result(self) -> Latency | NotMeasured:
         """What was measured; ends the process."""
@@ -132,6 +169,10 @@ class _Worker:
             load_ms=self._opened["load_ms"],
             first_ms=self._opened["first_ms"],
             peak_mb=closing["peak_mb"],
+            batch_ms=float(np.median(self._batches_ms)),
+            batched=self._opened["batched"],
+            joules=None if self._joules is None else self._joules / len(self._times_ms),
+            no_joules=self._meter.reason if isinstance(self._meter, NoMeter) else "",
             labels=tuple(closing["labels"]),
         )
 

@@ -8,7 +8,7 @@ from edgepain.benchmarks.latency import EngineName, Latency
 from edgepain.benchmarks.machine import Machine
 from edgepain.bundle import NetworkSpec
 
-SCHEMA = 1
+SCHEMA = 2
 
 
 class Operations(msgspec.Struct, frozen=True):
@@ -32,7 +32,8 @@ class EngineRow(msgspec.Struct, frozen=True):
 
     weights: "trained" or "random" (latency does not depend on the values; answers do, so there are none).
     size_bytes: of the files it loads, None for torch. accuracy, changed_labels: on the `golden_windows`, changed
-    against torch at export. times_faster_than_torch, times_faster_than_fp32: ratio of the medians.
+    against torch at export. times_faster: ratio of the medians to those of torch, of the network as torch exports it
+    (`plain`), of the bundle's fp32 graph, and of the fastest OpenVINO.
     """
 
     engine: EngineName
@@ -43,7 +44,23 @@ class EngineRow(msgspec.Struct, frozen=True):
     accuracy: float | None
     changed_labels: int | None
     times_faster_than_torch: float | None
+    times_faster_than_plain: float | None
     times_faster_than_fp32: float | None
+    times_faster_than_openvino: float | None
+
+
+class LiveLatency(msgspec.Struct, frozen=True):
+    """From a sample's arrival to the decision that needed it, and of that the inference, in a live session.
+
+    p50_ms, p90_ms, p99_ms: of `decisions`. inference_p50_ms: of the model within. device: what sent the samples.
+    """
+
+    decisions: int
+    p50_ms: float
+    p90_ms: float
+    p99_ms: float
+    inference_p50_ms: float
+    device: str
 
 
 class PaperLatency(msgspec.Struct, frozen=True):
@@ -54,10 +71,11 @@ class PaperLatency(msgspec.Struct, frozen=True):
 
 
 class Report(msgspec.Struct, frozen=True):
-    """What `edgepain bench --json` prints: one JSON object with these fields, schema 1.
+    """What `edgepain bench --json` prints: one JSON object with these fields, schema 2.
 
-    threads: of every engine. fvcore: "" or why there is no fvcore column. Every latency is of the model alone, one
-    window at a time, without sensor, window and scaling.
+    threads: of every engine. fvcore: "" or why there is no fvcore column. Every latency of an engine is of the model
+    alone, without sensor, window and scaling. live: with all of these, None where `no_live` says why. energy: whose,
+    or why there is none.
     """
 
     schema: int
@@ -70,5 +88,8 @@ class Report(msgspec.Struct, frozen=True):
     operations: tuple[Operations, ...]
     fvcore: str
     engines: tuple[EngineRow, ...]
+    energy: str
+    live: LiveLatency | None
+    no_live: str
     paper: PaperLatency
     notes: tuple[str, ...]

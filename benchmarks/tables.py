@@ -5,16 +5,24 @@ from __future__ import annotations
 import msgspec
 from rich import box
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from edgepain.benchmarks import flops
+from edgepain.benchmarks.latency import BATCH, EngineName
 from edgepain.benchmarks.machine import Machine
 from edgepain.benchmarks.report import EngineRow, Report
 from edgepain.bundle import NetworkSpec
 from edgepain.train import paper
 
-_NAMES = {"torch": "torch eager", "fp32": "ONNX fp32", "int8": "ONNX INT8"}
+NAMES: dict[EngineName, str] = {
+    "torch": "torch eager",
+    "plain": "plain ONNX export",
+    "fp32": "ONNX fp32",
+    "int8": "ONNX INT8",
+    "openvino-fp32": "OpenVINO fp32",
+    "openvino-bf16": "OpenVINO bf16",
+    "openvino-int8": "OpenVINO INT8",
+}
 
 
 def show(report: Report, console: Console) -> None:
@@ -27,6 +35,8 @@ def show(report: Report, console: Console) -> None:
     console.print(_why_different(report), highlight=False, markup=False)
     console.print(_latency_table(report))
     console.print(_cost_table(report))
+    console.print(_below(report), highlight=False, markup=False)
+    console.print(_live(report), highlight=False, markup=False)
     console.print(
         f"Paper: {report.paper.ms:g} ms per sample ({report.paper.machine}). Another machine and another runtime: "
         "a comparison of orders of magnitude, no more.",
@@ -43,7 +53,7 @@ def _machine(machine: Machine) -> str:
     return (
         f"{machine.processor}, {machine.logical_cpus} CPUs, {machine.memory_gb:g} GB, "
         f"governor {machine.governor or 'n/a (not readable)'}, INT8 instructions {int8}, "
-        f"load {_or_na(machine.load_average, '.2f')}\n{machine.system}, Python {machine.python}, {packages}"
+        f"load {or_na(machine.load_average, '.2f')}\n{machine.system}, Python {machine.python}, {packages}"
     )
 
 
@@ -65,7 +75,7 @@ def _operations_table(report: Report) -> Table:
             f"{row.multiply_adds / 1e6:.2f}",
             f"{row.mflops:.2f}",
             "n/a" if row.fvcore_multiply_adds is None else f"{row.fvcore_multiply_adds / 1e6:.2f}",
-            _or_na(row.paper_mflops, "g", "not printed"),
+            or_na(row.paper_mflops, "g", "not printed"),
         )
     return table
 
@@ -112,48 +122,76 @@ def _share(count: flops.Count) -> str:
 
 
 def _latency_table(report: Report) -> Table:
-    table = _table(f"One window at a time, {report.threads} thread, model only")
-    table.add_column("engine")
-    for heading in ("p50 ms", "p90 ms", "p99 ms", "× torch", "× fp32"):
+    table = _table(f"One window at a time, {report.threads} thread, model only: ms, and times faster than others")
+    table.add_column("engine", no_wrap=True)
+    for heading in ("p50", "p90", "p99", "torch", "plain", "fp32", "OpenVINO"):
         table.add_column(heading, justify="right")
     for row in report.engines:
-        if row.latency is None:
-            table.add_row(escape(f"{_NAMES[row.engine]}: n/a ({row.reason})"), *["n/a"] * 5)
-            continue
-        table.add_row(
-            _name(row),
-            *(f"{ms:.2f}" for ms in (row.latency.p50_ms, row.latency.p90_ms, row.latency.p99_ms)),
-            _or_na(row.times_faster_than_torch, ".2f"),
-            _or_na(row.times_faster_than_fp32, ".2f"),
+        times = row.latency
+        ratios = (
+            row.times_faster_than_torch,
+            row.times_faster_than_plain,
+            row.times_faster_than_fp32,
+            row.times_faster_than_openvino,
         )
-    table.add_row(f"paper: {report.paper.ms:g} ms on average", *["n/a"] * 5)
+        table.add_row(
+            NAMES[row.engine],
+            *(or_na(value, ".2f") for value in ((times.p50_ms, times.p90_ms, times.p99_ms) if times else (None,) * 3)),
+            *(or_na(value, ".2f") for value in ratios),
+        )
+    table.add_row(f"paper: {report.paper.ms:g} on average", *["n/a"] * 7)
     return table
 
 
 def _cost_table(report: Report) -> Table:
-    table = _table(f"Cost (MB = 10⁶ bytes) and answers to {report.golden_windows} golden windows")
-    table.add_column("engine")
-    for heading in ("import ms", "load ms", "first ms", "peak MB", "file MB", "accuracy", "changed"):
-        table.add_column(heading, justify="right")
+    energy = any(row.latency and row.latency.joules is not None for row in report.engines)
+    table = _table(
+        f"ms to import, load, first answer, {BATCH} windows; 10⁶ bytes; {report.golden_windows} golden windows"
+    )
+    table.add_column("engine", no_wrap=True)
+    headings = ("import", "load", "first", str(BATCH), "peak", "file", *(["mJ"] if energy else []), "right", "changed")
+    for heading in headings:
+        table.add_column(heading, justify="right", no_wrap=True)
     for row in report.engines:
         latency = row.latency
         if latency is not None:
             table.add_row(
-                _NAMES[row.engine],
+                NAMES[row.engine],
                 f"{latency.import_ms:.0f}",
                 f"{latency.load_ms:.0f}",
                 f"{latency.first_ms:.1f}",
-                _or_na(latency.peak_mb, ".0f"),
-                _or_na(None if row.size_bytes is None else row.size_bytes / 1e6, ".2f"),
-                _or_na(row.accuracy, ".1%"),
-                _or_na(row.changed_labels, "d"),
+                f"{latency.batch_ms:.1f}{'' if latency.batched else '*'}",
+                or_na(latency.peak_mb, ".0f"),
+                or_na(None if row.size_bytes is None else row.size_bytes / 1e6, ".2f"),
+                *([or_na(None if latency.joules is None else 1e3 * latency.joules, ".1f")] if energy else []),
+                or_na(row.accuracy, ".1%"),
+                or_na(row.changed_labels, "d"),
             )
     return table
 
 
+def _below(report: Report) -> str:
+    """What the tables leave out, a line each."""
+    lines = [f"{NAMES[row.engine]}: n/a ({row.reason})" for row in report.engines if row.latency is None]
+    if any(row.weights == "random" for row in report.engines):
+        lines.append("torch eager and its plain export: random weights, so their answers are not counted")
+    lines.append("* one after the other: the graph takes one window")
+    return "\n".join([*lines, f"Energy of an answer: {report.energy}"])
+
+
+def _live(report: Report) -> str:
+    live = report.live
+    if live is None:
+        return f"Sensor to decision: n/a ({report.no_live})."
+    return (
+        f"Sensor to decision: p50 {live.p50_ms:.2f}, p90 {live.p90_ms:.2f}, p99 {live.p99_ms:.2f} ms over "
+        f"{live.decisions} decisions, of which inference {live.inference_p50_ms:.2f} ms ({live.device})."
+    )
+
+
 def _name(row: EngineRow) -> str:
-    return _NAMES[row.engine] + (", random weights" if row.weights == "random" else "")
+    return NAMES[row.engine] + (", random weights" if row.weights == "random" else "")
 
 
-def _or_na(value: float | None, form: str, otherwise: str = "n/a") -> str:
+def or_na(value: float | None, form: str, otherwise: str = "n/a") -> str:
     return otherwise if value is None else format(value, form)

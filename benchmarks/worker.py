@@ -1,8 +1,9 @@
-"""One engine in a process of its own: `python -m edgepain.benchmarks.worker ENGINE BUNDLE [WEIGHTS]`.
+"""One engine in a process of its own: `python -m edgepain.benchmarks.worker ENGINE BUNDLE [FILE]`.
 
-Speaks JSON lines. It loads the engine and answers {"import_ms", "load_ms", "first_ms"}; then for every line with a
-number N it runs N windows and answers {"times_ms": [...]}; at the end of its input it answers {"peak_mb",
-"labels"} and ends. What goes wrong is answered as {"error": "..."}.
+FILE: weights for torch, the graph for `plain` and `openvino-int8`. Speaks JSON lines. It loads the engine and answers
+{"import_ms", "load_ms", "first_ms", "batched"}; then for every line with a number N it runs N windows, for `batch N`
+N windows at once (one after the other where it is not `batched`), and answers {"times_ms": [...]}; at the end of its
+input it answers {"peak_mb", "labels"} and ends. What goes wrong is answered as {"error": "..."}.
 """
 
 from __future__ import annotations
@@ -23,13 +24,13 @@ from edgepain.errors import EdgepainError
 Predict = Callable[[npt.NDArray[np.float32]], npt.NDArray[np.float32]]
 
 
-def main(engine: str, root: str, weights: str | None = None) -> None:
+def main(engine: str, root: str, file: str | None = None) -> None:
     """Serve one engine until standard input ends."""
     bundle = open_bundle(root)
     windows = bundle.golden().windows
     try:
         start = time.perf_counter()
-        opener = _torch_opener(weights) if engine == "torch" else _onnx_opener("int8" if engine == "int8" else "fp32")
+        opener = _opener(engine, file)
         imported = time.perf_counter()
         predict = opener(bundle)
         loaded = time.perf_counter()
@@ -41,19 +42,90 @@ def main(engine: str, root: str, weights: str | None = None) -> None:
     except EdgepainError as error:
         _answer(error=str(error))
         return
-    _answer(import_ms=1e3 * (imported - start), load_ms=1e3 * (loaded - imported), first_ms=1e3 * (first - loaded))
+    _answer(
+        import_ms=1e3 * (imported - start),
+        load_ms=1e3 * (loaded - imported),
+        first_ms=1e3 * (first - loaded),
+        batched=engine == "torch",
+    )
     done = 0
     for line in sys.stdin:
-        times_ms = []
-        for index in range(done, done + int(line)):
-            window = windows[index % len(windows)][None]
-            start = time.perf_counter()
-            predict(window)
-            times_ms.append(1e3 * (time.perf_counter() - start))
-        done += len(times_ms)
-        _answer(times_ms=times_ms)
+        command, _, number = line.rpartition(" ")
+        count = int(number)
+        if command == "batch":
+            batch = windows[np.arange(count) % len(windows)]
+            _answer(times_ms=[_timed(predict, *([batch] if engine == "torch" else np.split(batch, count)))])
+            continue
+        _answer(times_ms=[_timed(predict, windows[i % len(windows)][None]) for i in range(done, done + count)])
+        done += count
     labels = [int(predict(w[None]).argmax()) for w in windows]
     _answer(peak_mb=_peak_mb(), labels=labels)
+
+
+def _timed(predict: Predict, *batches: npt.NDArray[np.float32]) -> float:
+    start = time.perf_counter()
+    for batch in batches:
+        predict(batch)
+    return 1e3 * (time.perf_counter() - start)
+
+
+def _opener(engine: str, file: str | None) -> Callable[[Bundle], Predict]:
+    if engine == "torch":
+        return _torch_opener(file)
+    if engine == "plain":
+        return _plain_opener(file or "")
+    if engine.startswith("openvino-"):
+        return _openvino_opener(engine.removeprefix("openvino-"), file)
+    return _onnx_opener("int8" if engine == "int8" else "fp32")
+
+
+def _plain_opener(file: str) -> Callable[[Bundle], Predict]:
+    """ONNX Runtime as it comes, on one thread."""
+    import onnxruntime as ort
+
+    def opened(_: Bundle) -> Predict:
+        options = ort.SessionOptions()
+        options.intra_op_num_threads = 1
+        options.log_severity_level = 4
+        session = ort.InferenceSession(file, options, providers=["CPUExecutionProvider"])
+        name = session.get_inputs()[0].name
+
+        def predict(windows: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+            logits: npt.NDArray[np.float32] = session.run(None, {name: windows})[0]
+            return logits
+
+        return predict
+
+    return opened
+
+
+def _openvino_opener(precision: str, file: str | None) -> Callable[[Bundle], Predict]:
+    """OpenVINO set to answer one window soon, on the bundle's fp32 graph or on `file`."""
+    import openvino  # type: ignore[import-untyped]
+
+    settings = {
+        "INFERENCE_NUM_THREADS": 1,
+        "NUM_STREAMS": 1,
+        "PERFORMANCE_HINT": "LATENCY",
+        "ENABLE_CPU_PINNING": False,
+        "INFERENCE_PRECISION_HINT": "bf16" if precision == "bf16" else "f32",
+    }
+
+    def opened(bundle: Bundle) -> Predict:
+        path = file or str(bundle.root / bundle.graph("fp32").file)
+        try:
+            request = openvino.Core().compile_model(path, "CPU", settings).create_infer_request()
+        except RuntimeError as error:
+            raise EdgepainError(f"OpenVINO does not take {Path(path).name}: {str(error).strip()[:120]}") from error
+
+        def predict(windows: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+            request.infer({0: windows})
+            logits: npt.NDArray[np.float32] = request.get_output_tensor(0).data.copy()
+            return logits
+
+        return predict
+
+    return opened
 
 
 def _onnx_opener(precision: Precision) -> Callable[[Bundle], Predict]:

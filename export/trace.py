@@ -13,6 +13,7 @@ import torch
 from onnx import numpy_helper
 from onnxscript import optimizer
 
+from edgepain.bundle import NetworkSpec
 from edgepain.engine.onnx import INPUT_NAME, OUTPUT_NAME
 from edgepain.errors import VerificationError
 from edgepain.export.rewrite import LeanNetwork
@@ -30,20 +31,7 @@ def trace(network: CrossModTransformer) -> onnx.ModelProto:
     `network` must be on the CPU and is set to evaluation mode. Raises VerificationError where an LSTM was not traced to
     the LSTM operator.
     """
-    spec = network.spec
-    window = torch.zeros(1, len(spec.modalities), spec.steps)
-    with _quiet(), torch.no_grad():
-        program = torch.onnx.export(
-            LeanNetwork(network).eval(),
-            (window,),
-            dynamo=True,
-            opset_version=OPSET,
-            input_names=[INPUT_NAME],
-            output_names=[OUTPUT_NAME],
-            verbose=False,
-        )
-    assert program is not None
-    graph = program.model
+    graph = _exported(LeanNetwork(network).eval(), network.spec)
     optimizer.optimize(graph, input_size_limit=FOLD_LIMIT_ELEMENTS, output_size_limit=FOLD_LIMIT_ELEMENTS)
     model = ir.to_proto(graph)
     _lay_out_like_matmul(model)
@@ -57,6 +45,27 @@ def trace(network: CrossModTransformer) -> onnx.ModelProto:
             f"install torch {TRIED_TORCH} or newer"
         )
     return model
+
+
+def trace_as_it_is(network: CrossModTransformer) -> onnx.ModelProto:
+    """The network as torch exports it, nothing rearranged: what `trace` is measured against."""
+    return ir.to_proto(_exported(network.eval(), network.spec))
+
+
+def _exported(module: torch.nn.Module, spec: NetworkSpec) -> ir.Model:
+    window = torch.zeros(1, len(spec.modalities), spec.steps)
+    with _quiet(), torch.no_grad():
+        program = torch.onnx.export(
+            module,
+            (window,),
+            dynamo=True,
+            opset_version=OPSET,
+            input_names=[INPUT_NAME],
+            output_names=[OUTPUT_NAME],
+            verbose=False,
+        )
+    assert program is not None
+    return program.model
 
 
 def _lay_out_like_matmul(model: onnx.ModelProto) -> None:

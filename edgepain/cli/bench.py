@@ -27,8 +27,33 @@ class _OrTrain(click.Command):
 @click.option("--run", type=click.Path(path_type=Path), help="Training run of the bundle: torch then has its weights.")
 @trusted_key_option
 @click.option("--runs", type=click.IntRange(10, 1_000_000), default=300, show_default=True, help="Answers per engine.")
+@click.option(
+    "--live",
+    "live_s",
+    type=click.FloatRange(1, 3600),
+    help="Also decide live on a simulated wearable, so many seconds.",
+)
+@click.option(
+    "--plot", "picture", type=click.Path(path_type=Path), help="Draw latency against accuracy into this file."
+)
+@click.option(
+    "--compare",
+    nargs=2,
+    type=click.Path(path_type=Path),
+    metavar="A.json B.json",
+    help="Measure nothing; show two reports that --json printed side by side.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object and nothing else.")
-def command(bundle: Path | None, run: Path | None, trusted_key: Path | None, runs: int, as_json: bool) -> None:
+def command(
+    bundle: Path | None,
+    run: Path | None,
+    trusted_key: Path | None,
+    runs: int,
+    live_s: float | None,
+    picture: Path | None,
+    compare: tuple[Path, Path] | None,
+    as_json: bool,
+) -> None:
     """Measure BUNDLE (by default the packaged demonstration) beside the paper's figures.
 
     Every engine runs in a process of its own, on one thread, in turns with the others. What cannot be measured
@@ -38,9 +63,14 @@ def command(bundle: Path | None, run: Path | None, trusted_key: Path | None, run
     Examples:
       edgepain bench
       edgepain bench bundles/first --run runs/first --runs 1000
-      edgepain bench bundles/first --json > bench.json
+      edgepain bench bundles/first --json --plot bench.png > bench.json
+      edgepain bench bundles/first --live 60
+      edgepain bench --compare laptop.json pi.json
       edgepain bench train
     """
+    if compare:
+        _compare(bundle, *compare)
+        return
     import msgspec
     from rich.console import Console
     from rich.progress import Progress
@@ -54,9 +84,27 @@ def command(bundle: Path | None, run: Path | None, trusted_key: Path | None, run
     with Progress(console=messages, transient=True, disable=not messages.is_terminal) as bar:
         task = bar.add_task("measuring", total=None)
         report = benchmark(
-            opened, run=run, runs=runs, progress=lambda done, total: bar.update(task, completed=done, total=total)
+            opened,
+            run=run,
+            runs=runs,
+            live_s=live_s or 0.0,
+            progress=lambda done, total: bar.update(task, completed=done, total=total),
         )
+    if picture:
+        from edgepain.benchmarks.plot import plot
+
+        plot(report, picture)
     if as_json:
         click.echo(msgspec.json.encode(report))
     else:
         show(report, Console())
+
+
+def _compare(bundle: Path | None, first: Path, second: Path) -> None:
+    if bundle:
+        raise click.UsageError("--compare measures nothing; leave the bundle out")
+    from rich.console import Console
+
+    from edgepain.benchmarks.compare import compare
+
+    compare(first, second, Console())
