@@ -37,7 +37,7 @@ def show(inspection: Inspection, console: Console) -> None:
     console.print(graph_table(manifest))
     for line in _remarks(manifest):
         console.print(Text(line))
-    console.print(_files("Files, as the manifest states them", manifest.files.items()))
+    console.print(_files("Files, as the manifest states them (whole hashes: --json)", manifest.files.items()))
     if inspection.engines:
         title = "Engines, built on a device after export: covered by no hash or signature of the maker"
         console.print(_files(title, inspection.engines.items()))
@@ -147,7 +147,7 @@ def _files(title: str, files: Iterable[tuple[str, FileFacts]]) -> Table:
     table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     table.add_column("file", overflow="fold")
     table.add_column("bytes", justify="right", no_wrap=True)
-    table.add_column("SHA-256 (whole with --json)", no_wrap=True)
+    table.add_column("SHA-256", no_wrap=True)
     for name, facts in files:
         table.add_row(Text(name), str(facts.bytes), f"{facts.sha256[:_HASH_SHOWN]}…")
     return table

@@ -13,9 +13,10 @@ import threading
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
-from edgepain.bundle import Bundle
+from edgepain.bundle import Bundle, write_manifest
 from edgepain.firmware_bridge import ReplaySource, open_recording, read_recording
 from edgepain.firmware_bridge.edgeframe import Frame, FrameType, encode
 from edgepain.firmware_bridge.hello import Hello, StreamHello, encode_hello
@@ -117,6 +118,10 @@ def test_garbage_on_the_line(live, terminal):
         ([EDA, StreamHello("bvp", "mV", 64.0)], "needs bvp in a.u., but band gives it in mV"),
         ([EDA, StreamHello("bvp", "a.u.", 2000.0)], "accepts bvp at 4 to 1000 Hz, but band gives 2000 Hz"),
         ([StreamHello("temperature", "C", 1.0)], "needs eda, but band gives no signal it knows"),
+        ([EDA, StreamHello("ecg", "mV", 250.0)], "needs bvp, but band gives eda, ecg; connect a sensor with bvp"),
+        ([StreamHello("eda", "kOhm", 4.0), BVP], "needs eda in uS, but band gives it in kOhm; set the device's unit"),
+        ([StreamHello("eda", "us", 4.0), BVP], "needs eda in uS, but band gives it in us"),
+        ([StreamHello("eda", "uS", 3.9), BVP], "accepts eda at 4 to 1000 Hz, but band gives 3.9 Hz; change its rate"),
     ],
 )
 def test_a_sensor_that_the_bundle_is_not_for(live, terminal, streams, complaint):
@@ -126,6 +131,36 @@ def test_a_sensor_that_the_bundle_is_not_for(live, terminal, streams, complaint)
         os.write(master, hello(*streams))
         assert complaint in refused(run, 4)
     assert run.summary["ended"].startswith("bundle 'small'")
+
+
+def test_a_device_that_is_another_after_a_restart(live, terminal):
+    master, port = terminal
+    with live(port) as run:
+        assert os.read(master, 1000)
+        os.write(master, hello(EDA, BVP))
+        run.until(lambda line: line["type"] == "device")
+        os.write(master, hello(StreamHello("eda", "kOhm", 4.0), BVP))
+        assert "needs eda in uS, but band gives it in kOhm" in refused(run, 4)
+    assert run.of("decision") == []
+
+
+@pytest.mark.parametrize("precision", ["fp32", "int8"])
+def test_an_engine_that_answers_otherwise_than_at_export(live, terminal, bundle_copy: Bundle, precision: str):
+    """Sound hashes, another answer: as on a processor that computes differently. Nothing is asked of the device."""
+    path = bundle_copy.root / "golden.npz"
+    with np.load(path) as archive:
+        arrays = dict(archive)
+    arrays[f"logits_{precision}"][3, 0] += 1.0
+    np.savez(path, **arrays)
+    write_manifest(bundle_copy.root, bundle_copy.manifest)
+    os.set_blocking(terminal[0], False)
+    with live(terminal[1], "--precision", precision, model=bundle_copy.root) as run:
+        line = refused(run, 5)
+    assert "does not answer like" in line
+    assert "probabilities of the golden windows are off by up to" in line
+    assert run.lines == []
+    with pytest.raises(BlockingIOError):
+        os.read(terminal[0], 1)
 
 
 def _truncate(bundle: Bundle) -> None:
