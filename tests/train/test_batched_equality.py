@@ -43,16 +43,18 @@ def spec(fusion: str) -> NetworkSpec:
 
 @dataclass(frozen=True)
 class Kind:
-    build: Callable[[], nn.Module]
+    """build: with this dropout."""
+
+    build: Callable[[float], nn.Module]
     inputs: tuple[tuple[int, ...], ...]
 
 
 KINDS = {
-    "fcn.eda": Kind(lambda: Headed(FCN(WIDTH, 0.0), WIDTH, 3), ((1, S),)),
-    "alstm.eda": Kind(lambda: Headed(ALSTM(WIDTH, 0.0), WIDTH, 3), ((1, S),)),
-    "transformer.eda": Kind(lambda: Headed(TransformerBlock(WIDTH, 2, 0.0), WIDTH, 3), ((S, WIDTH),) * 2),
-    "crossmod": Kind(lambda: CrossModFusion(spec("pooled"), 0.0), ((WIDTH,),) * 2),
-    "crossmod/sequence": Kind(lambda: CrossModFusion(spec("sequence"), 0.0), ((S, 2 * WIDTH),) * 2),
+    "fcn.eda": Kind(lambda p: Headed(FCN(WIDTH, p), WIDTH, 3), ((1, S),)),
+    "alstm.eda": Kind(lambda p: Headed(ALSTM(WIDTH, p), WIDTH, 3), ((1, S),)),
+    "transformer.eda": Kind(lambda p: Headed(TransformerBlock(WIDTH, 2, p), WIDTH, 3), ((S, WIDTH),) * 2),
+    "crossmod": Kind(lambda p: CrossModFusion(spec("pooled"), p), ((WIDTH,),) * 2),
+    "crossmod/sequence": Kind(lambda p: CrossModFusion(spec("sequence"), p), ((S, 2 * WIDTH),) * 2),
 }
 
 
@@ -73,7 +75,8 @@ def members(folder: Path, kind: str, settings: StageConfig, dtype: torch.dtype =
         )
         stage = Stage(kind.partition("/")[0], settings, BATCH, k % 2, f"fold {k}", "fp32")
         given = tuple(x.to(dtype) for x in inputs)
-        found.append(Member(stage, folder / f"{k}", KINDS[kind].build, partial(tuple, given), labels))
+        build = partial(KINDS[kind].build, settings.dropout)
+        found.append(Member(stage, folder / f"{k}", build, partial(tuple, given), labels))
     return found
 
 
@@ -151,6 +154,27 @@ def test_a_protocol_together_as_alone(
             assert_same(*(tensors(folder / "stages" / name) for folder in folders), tolerance)
         for name, probabilities in protocol.load(x, y).predict(x).items():
             np.testing.assert_allclose(probabilities, expected.predict(x)[name], atol=tolerance)
+
+
+@pytest.mark.parametrize("kind", list(KINDS))
+def test_dropout_is_where_it_is_alone(
+    tmp_path: Path, kind: str, log: type[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drop, seen = nn.functional.dropout, list[tuple[Any, ...]]()
+
+    def watched(x: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:
+        seen.append((p, *x.shape))
+        return drop(x, p, training, inplace)
+
+    monkeypatch.setattr(nn.functional, "dropout", watched)
+    group = members(tmp_path, kind, config(dropout=0.25, epochs=1), torch.float32)
+    assert train_together(group, open_device("cpu"), log()) == {}
+    together = [(p, *sorted(shape[1:])) for p, *shape in seen]
+    assert {shape[0] for _, *shape in seen} == {len(COUNTS)}
+    seen.clear()
+    alone(group[2], tmp_path / "alone")  # Its batches are all full, and as many as the group's.
+    assert together == [(p, *sorted(shape)) for p, *shape in seen]
+    assert {p for p, *_ in together} == {0.25}
 
 
 @pytest.mark.parametrize("kind", list(KINDS))
