@@ -85,10 +85,17 @@ def compare(
     )
 
 
-def require_within(limits: Limits, facts: AccuracyFacts, reference: AccuracyFacts, *, exact_weights: bool) -> None:
+def require_within(
+    limits: Limits,
+    facts: AccuracyFacts,
+    reference: AccuracyFacts,
+    *,
+    exact_weights: bool,
+    instead: str = "export --precision fp32",
+) -> None:
     """Raise VerificationError where a graph is further from torch (`reference`) than `limits` allows.
 
-    An accuracy can only be lost where every class has windows.
+    instead: what else the user can do. An accuracy can only be lost where every class has windows.
     """
     where = f"{facts.precision} graph, {facts.windows} held-out windows, {Condition(facts.scaling, facts.without)}"
     if not np.isfinite(facts.max_probability_difference):
@@ -103,14 +110,14 @@ def require_within(limits: Limits, facts: AccuracyFacts, reference: AccuracyFact
     if facts.mean_probability_difference > limits.mean_probability_difference:
         raise VerificationError(
             f"{where}: probabilities differ from torch by {facts.mean_probability_difference:.2g} on average, allowed "
-            f"is {limits.mean_probability_difference:g}; raise --max-mean-probability-difference or export "
-            "--precision fp32"
+            f"is {limits.mean_probability_difference:g}; raise --max-mean-probability-difference or "
+            f"{instead}"
         )
     allowed = _windows_allowed(limits.changed_labels, facts.windows)
     if facts.changed_labels > allowed:
         raise VerificationError(
             f"{where}: {facts.changed_labels} labels differ from torch, allowed are {allowed}; "
-            "raise --max-changed-labels or export --precision fp32"
+            f"raise --max-changed-labels or {instead}"
         )
     if reference.accuracy is None or facts.accuracy is None:
         return
@@ -119,7 +126,7 @@ def require_within(limits: Limits, facts: AccuracyFacts, reference: AccuracyFact
     if lost > allowed:
         raise VerificationError(
             f"{where}: {lost} fewer windows right than in torch, allowed are {allowed}; "
-            "raise --max-accuracy-drop or export --precision fp32"
+            f"raise --max-accuracy-drop or {instead}"
         )
 
 

@@ -108,6 +108,6 @@ def test_what_is_no_run_is_refused(tmp_path: Path) -> None:
 
 
 def test_other_targets_are_not_offered(tmp_path: Path) -> None:
-    done = edgepain("export", tmp_path, "--out", tmp_path / "bundle", "--target", "jetson")
+    done = edgepain("export", tmp_path, "--out", tmp_path / "bundle", "--target", "coral")
     assert done.returncode == 2
-    assert "'jetson' is not 'cpu'" in done.stderr
+    assert "'coral' is not one of 'cpu', 'jetson'" in done.stderr

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import shutil
 import subprocess
 import sys
@@ -16,8 +17,10 @@ import onnxruntime as ort
 import pytest
 import torch
 from onnx import TensorProto, numpy_helper
+from rich.console import Console
 
 from edgepain.bundle import Bundle, NetworkSpec, open_bundle
+from edgepain.cli.tensorrt_table import tensorrt_note, tensorrt_table
 from edgepain.engine import softmax
 from edgepain.engine.onnx import session_options
 from edgepain.engine.tensorrt.recipe import Recipe, graph_sha256, read_recipe, write_recipe
@@ -217,6 +220,21 @@ def test_the_bundle_carries_it_all(jetson_bundle: Bundle) -> None:
     assert "tensorrt_int8" in jetson_bundle.golden().logits
 
 
+def test_the_table_says_what_was_judged(jetson_bundle: Bundle) -> None:
+    recipe = read_recipe(jetson_bundle)
+    console = Console(width=160, record=True, file=io.StringIO())
+    console.print(tensorrt_table(recipe))
+    text = console.export_text()
+    assert "judged in ONNX Runtime on the CPU; no engine was built" in text
+    for variant in recipe.variants:
+        for graph in variant.graphs:
+            assert graph.file in text
+    note = tensorrt_note(recipe)
+    kept = recipe.calibration.sensitive_layers
+    assert f"percentile {recipe.calibration.percentile:g}" in note
+    assert (", ".join(kept) if kept else "no layer had to go back to float") in note
+
+
 def test_weights_lie_once(jetson_bundle: Bundle) -> None:
     folder = jetson_bundle.root / "tensorrt"
     total = sum(p.stat().st_size for p in folder.iterdir())
@@ -249,7 +267,8 @@ def test_calibration_is_of_training_subjects(small_run: Any, tmp_path: Path, mon
 
 
 def test_a_graph_past_the_limits_leaves_no_bundle(small_run: Any, tmp_path: Path) -> None:
-    with pytest.raises(VerificationError, match=r"opset\d+\.(int8|fp16)\.onnx \(for TensorRT\): "):
+    expected = r"opset\d+\.(int8|fp16)\.onnx \(for TensorRT\): .* or export --target cpu"
+    with pytest.raises(VerificationError, match=expected):
         export_run(small_run(), tmp_path / "b", precisions=("fp32",), jetson=True, limits=Limits(1e-4, 1.0, 1.0, 1e-9))
     assert list(tmp_path.iterdir()) == []
 

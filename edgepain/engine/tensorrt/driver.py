@@ -77,7 +77,8 @@ class Driver:
             self._library = ctypes.CDLL(LIBRARY)
         except OSError as error:
             raise NoDriverError(
-                f"no NVIDIA driver here ({LIBRARY} is not found); run this on the Jetson, or leave --engine at onnx"
+                f"no NVIDIA driver here ({LIBRARY} is not found); do this on the Jetson itself, or without a GPU use "
+                "edgepain run --engine onnx"
             ) from error
         for name, arguments in _SIGNATURES.items():
             try:
