@@ -19,12 +19,15 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from edgepain.bundle import Bundle
+from edgepain.engine import OnnxEngine, choose_engine
+from edgepain.errors import ConfigError, EdgepainError
 
 STUB = Path(__file__).parent / "stub"
 # One of each graph, and the ends of each range of names; test_tensorrt_names.py has all versions.
@@ -398,3 +401,20 @@ def test_a_bundle_without_engines_starts_nothing_of_tensorrt(machine: Machine, b
     assert done.returncode == 0, done.stderr
     done = machine.python(OPEN, bundle, "auto")
     assert done.stdout.startswith("ONNX Runtime"), done.stderr
+
+
+def test_a_bundle_that_must_be_signed_takes_no_engine_unasked(jetson_bundle: Bundle, tmp_path: Path) -> None:
+    (tmp_path / "x.json").write_text("{}")
+    engine, remark = choose_engine(replace(jetson_bundle, trusted=True), "auto", folder=tmp_path)
+    assert isinstance(engine, OnnxEngine)
+    assert "its engines are not covered by the signature" in remark
+    with pytest.raises(EdgepainError, match="is no sidecar of an engine"):
+        choose_engine(replace(jetson_bundle, trusted=True), "tensorrt", folder=tmp_path)
+
+
+def test_fp32_is_no_precision_of_an_engine(jetson_bundle: Bundle, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="leave --precision fp32 out"):
+        choose_engine(jetson_bundle, "tensorrt", "fp32")
+    (tmp_path / "x.json").write_text("{}")
+    engine, remark = choose_engine(jetson_bundle, "auto", "fp32", tmp_path)
+    assert (engine.precision, remark) == ("fp32", "")
