@@ -254,7 +254,7 @@ def test_a_full_disk_under_the_unpacked_files_is_one_line(zipped: Path, edgepain
     assert list(folder.iterdir()) == []
 
 
-@settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_mangled_zips_open_to_the_same_bundle_or_not_at_all(
     zipped: Path, exported: Bundle, tmp_path: Path, data: st.DataObject
