@@ -74,7 +74,7 @@ def _require_same_session(path: Path, session: _Session, bundle: Bundle, precisi
     graphs = {manifest.files[graph.file].sha256: graph.precision for graph in manifest.graphs}
     made_by = graphs.get(session.model_sha256)
     if made_by is None:
-        raise DataError(f"{path} was made with another model than bundle {bundle.root}; name the bundle that decided")
+        raise DataError(f"{path} was made with another model than bundle {bundle}; name the bundle that decided")
     if made_by != precision:
         raise DataError(f"{path} was made by the {made_by} graph of this bundle; use --precision {made_by}")
     calibration_s = manifest.scaling.min_history_s

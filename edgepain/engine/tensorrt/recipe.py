@@ -109,7 +109,7 @@ def read_recipe(bundle: Bundle) -> Recipe:
     target = next((t for t in bundle.manifest.targets if t.name == "jetson"), None)
     if target is None:
         raise BundleMismatchError(
-            f"bundle {bundle.root} has no graphs for TensorRT; export it again with --target jetson"
+            f"bundle {bundle} has no graphs for TensorRT; export it again with --target jetson"
         )
     path = bundle.root / target.recipe
     try:
