@@ -19,7 +19,9 @@ from edgepain.benchmarks.plain_graph import plain_graph
 from edgepain.benchmarks.report import SCHEMA, EngineRow, LiveLatency, Operations, PaperLatency, Report
 from edgepain.bundle import Bundle, NetworkSpec
 from edgepain.engine import softmax
-from edgepain.errors import ConfigError, MissingExtraError
+from edgepain.engine.onnx import file_to_load
+from edgepain.engine.tensorrt.recipe import read_recipe
+from edgepain.errors import BundleMismatchError, ConfigError, MissingExtraError
 from edgepain.train import paper
 
 # Ratios of medians closer to 1 than this come and go between two runs.
@@ -27,6 +29,8 @@ SLOWER = 1.05
 # Another machine or torch adds in another order; another training answers otherwise by far more than this.
 SAME_WEIGHTS = 1e-3
 OPENVINO: tuple[EngineName, ...] = ("openvino-fp32", "openvino-bf16", "openvino-int8")
+# Of a compact bundle; export makes it, which is not imported here.
+SHARED_WEIGHTS = "weights.bin"
 # Without the training run these compute on random weights.
 UNTRAINED: tuple[EngineName, ...] = ("torch", "plain")
 
@@ -187,16 +191,22 @@ def _engine_rows(
 
 def _qdq_graph(bundle: Bundle) -> Path | NotMeasured:
     """The graph with explicit Q/DQ that a bundle for TensorRT carries, which OpenVINO takes too."""
-    return NotMeasured("the bundle has no QDQ graph; export it with --target jetson")
+    try:
+        recipe = read_recipe(bundle)
+    except BundleMismatchError:
+        return NotMeasured("the bundle has no QDQ graph; export it with --target jetson")
+    variants = [v for v in recipe.variants if not v.strongly_typed]
+    return bundle.root / variants[-1].graph("int8").file
 
 
 def _size(bundle: Bundle, engine: EngineName) -> int | None:
-    """Bytes of the graph and of the weights beside it, where two graphs share them."""
-    files = {g.precision: g.file for g in bundle.manifest.graphs}
-    if engine not in files:
+    """Bytes of the graph that is loaded, and of the weights beside it where two graphs share them."""
+    graph = next((g for g in bundle.manifest.graphs if g.precision == engine), None)
+    if graph is None:
         return None
-    others = {*files.values(), "golden.npz", "calibration.npz"} - {files[engine]}
-    return sum(facts.bytes for name, facts in bundle.manifest.files.items() if name not in others)
+    files = bundle.manifest.files
+    loaded = file_to_load(graph)
+    return files[loaded].bytes + (files[SHARED_WEIGHTS].bytes if SHARED_WEIGHTS in files else 0)
 
 
 def _remarks(engines: tuple[EngineRow, ...]) -> tuple[str, ...]:

@@ -6,7 +6,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import astuple
+from dataclasses import astuple, replace
 from datetime import datetime, timezone
 from importlib.metadata import version
 from pathlib import Path
@@ -37,6 +37,7 @@ from edgepain.export import compact as compacting
 from edgepain.export.graphs import Graph, Progress, make_graphs
 from edgepain.export.jetson import add_jetson
 from edgepain.export.lint import require_clean
+from edgepain.export.optimize import save_optimized
 from edgepain.export.run import ExportableRun
 from edgepain.export.verify import Limits, torch_logits, verify
 from edgepain.export.windows import Labelled, calibration_windows, golden_windows, held_out_windows
@@ -91,6 +92,8 @@ def export_run(
         for graph in graphs:
             onnx.save(graph.model, scratch / graph.facts.file)
             require_clean(scratch / graph.facts.file, "onnxruntime")
+        if not compact:
+            graphs = [_optimized(graph, scratch) for graph in graphs]
         kept = calibration[:COMPACT_CALIBRATION_WINDOWS] if compact else calibration
         np.savez(scratch / "calibration.npz", windows=kept)
         draft = Bundle(scratch, _manifest(run, graphs, name or _name_of(out), demonstration, compact))
@@ -119,6 +122,11 @@ def export_run(
     return open_bundle(out)
 
 
+def _optimized(graph: Graph, folder: Path) -> Graph:
+    facts = msgspec.structs.replace(graph.facts, optimized=save_optimized(folder / graph.facts.file))
+    return replace(graph, facts=facts)
+
+
 def _save_golden(
     path: Path, network: CrossModTransformer, answers: Mapping[str, npt.NDArray[np.float32]], golden: Labelled
 ) -> None:
@@ -143,9 +151,14 @@ def _manifest(run: ExportableRun, graphs: list[Graph], name: str, demonstration:
         graphs=tuple(g.facts for g in graphs),
         tools={tool: version(tool) for tool in TOOLS},
         # `write_manifest` fills in sizes and hashes.
-        files={g.facts.file: FileFacts(0, "") for g in graphs},
+        files={name: FileFacts(0, "") for g in graphs for name in _files(g)},
         notes=(compacting.NOTE,) if compact else (),
     )
+
+
+def _files(graph: Graph) -> list[str]:
+    optimized = graph.facts.optimized
+    return [graph.facts.file, *([optimized.file] if optimized else [])]
 
 
 def _is_zip(out: Path) -> bool:

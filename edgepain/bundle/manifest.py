@@ -14,7 +14,7 @@ from edgepain import __version__
 from edgepain.errors import BundleError
 from edgepain.signal import Modality, ScalingSpec, WindowSpec
 
-# 1: first. 2: with a fold, a modality that may be missing, limits of scaled values, and targets.
+# 1: first. 2: with a fold, a modality that may be missing, limits of scaled values, targets, and optimized graphs.
 SCHEMA = 2
 
 Precision = Literal["fp32", "int8"]
@@ -23,7 +23,10 @@ SCALINGS: tuple[Scaling, ...] = ("subject", "causal")
 
 
 class NetworkSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Shape of the network. `fusion` is one of the two readings of the paper's multi-modal stream."""
+    """Shape of the network. `fusion` is one of the two readings of the paper's multi-modal stream.
+
+    stride: time steps that one token of the blocks stands for, 1 in the paper.
+    """
 
     modalities: tuple[Modality, ...]
     classes: int
@@ -31,6 +34,7 @@ class NetworkSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     steps: int = 138
     width: int = 128
     heads: int = 8
+    stride: int = 1
 
     def __post_init__(self) -> None:
         if len(self.modalities) != 2 or len(set(self.modalities)) != 2:
@@ -39,6 +43,13 @@ class NetworkSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             raise ValueError("classes must be 2 or 3")
         if self.steps < 2 or self.heads < 1 or self.width < 2 or self.width % self.heads or self.width % 2:
             raise ValueError("width must be even and a multiple of heads, steps at least 2")
+        if not 1 <= self.stride <= self.steps // 2:
+            raise ValueError("stride must be at least 1 and leave two tokens")
+
+    @property
+    def tokens(self) -> int:
+        """Tokens of a window, ⌈steps / stride⌉."""
+        return -(-self.steps // self.stride)
 
 
 class ModalitySpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -106,11 +117,20 @@ class AccuracyFacts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     without: Modality | None = None
 
 
+class OptimizedFacts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The same graph as ONNX Runtime had rearranged it (.ort), for that release on that kind of processor alone."""
+
+    file: str
+    onnxruntime: str
+    processor: str
+
+
 class GraphFacts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One ONNX graph: how it was made, how far its answers may be from the golden ones on this or another CPU.
 
     activation_percentile: beyond which statically quantized activations saturate, chosen on training windows.
     sensitive_operators: those that stay in float because INT8 moved the answers to training windows too far.
+    optimized: loads faster where it fits; the answers are the same.
     """
 
     precision: Precision
@@ -122,6 +142,7 @@ class GraphFacts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     golden_tolerance: float
     activation_percentile: float | None = None
     sensitive_operators: tuple[str, ...] = ()
+    optimized: OptimizedFacts | None = None
 
 
 class TargetFacts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -173,6 +194,8 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         for graph in self.graphs:
             if graph.file not in self.files or not graph.file.endswith((".onnx", ".ort")):
                 raise ValueError(f"graph file {graph.file!r} is not listed under files, or not called .onnx or .ort")
+            if graph.optimized and not (graph.optimized.file in self.files and graph.optimized.file.endswith(".ort")):
+                raise ValueError(f"graph file {graph.optimized.file!r} is not listed under files, or not called .ort")
         for target in self.targets:
             if target.recipe not in self.files:
                 raise ValueError(f"recipe {target.recipe!r} of {target.name} is not listed under files")

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import platform
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import onnxruntime as ort
 
-from edgepain.bundle import Bundle, Precision
+from edgepain.bundle import Bundle, GraphFacts, Precision
 from edgepain.engine.golden import check_golden
 from edgepain.errors import BundleError
 
@@ -30,6 +31,15 @@ def open_engine(bundle: Bundle, precision: Precision | None = None, *, check: bo
     return engine
 
 
+def file_to_load(facts: GraphFacts) -> str:
+    """The optimized form of a graph where it was made by this release of ONNX Runtime for such a processor."""
+    fits = facts.optimized and (facts.optimized.onnxruntime, facts.optimized.processor) == (
+        ort.__version__,
+        platform.machine(),
+    )
+    return facts.optimized.file if facts.optimized and fits else facts.file
+
+
 def session_options() -> ort.SessionOptions:
     """One thread that does not spin while it waits: a live window comes once in seconds, on a battery."""
     options = ort.SessionOptions()
@@ -49,8 +59,9 @@ class OnnxEngine:
         facts = bundle.graph(precision)
         network = bundle.manifest.network
         self._shape = (len(network.modalities), network.steps)
-        shown = f"{bundle}/{facts.file}"
-        self._session = _load(bundle.root / facts.file, shown)
+        file = file_to_load(facts)
+        shown = f"{bundle}/{file}"
+        self._session = _load(bundle.root / file, shown)
         _require_shapes(self._session, shown, ([1, *self._shape], [1, network.classes]))
         self.precision: Precision = facts.precision
         self.model_sha256 = bundle.manifest.files[facts.file].sha256

@@ -14,6 +14,7 @@ from onnx.external_data_helper import set_external_data
 
 from edgepain.bundle import Bundle, open_bundle, write_manifest
 from edgepain.engine import open_engine, softmax
+from edgepain.engine.onnx import file_to_load
 from edgepain.errors import BundleError, BundleMismatchError, VerificationError
 
 
@@ -99,15 +100,35 @@ def test_a_clear_label_that_changes_is_an_error_within_the_tolerance_too(bundle_
 @pytest.mark.parametrize("content", [b"", b"not onnx", bytes(range(256)) * 50])
 def test_what_is_no_graph_is_refused(bundle_copy: Bundle, content: bytes) -> None:
     (bundle_copy.root / "model.onnx").write_bytes(content)
+    graphs = tuple(msgspec.structs.replace(g, optimized=None) for g in bundle_copy.manifest.graphs)
     with pytest.raises(BundleError, match=r"model\.onnx"):
-        open_engine(rewritten(bundle_copy), "fp32")
+        open_engine(rewritten(bundle_copy, graphs=graphs), "fp32")
+
+
+def test_an_optimized_graph_is_loaded_where_it_fits_and_answers_the_same(bundle_copy: Bundle) -> None:
+    windows = bundle_copy.golden().windows
+    expected = open_engine(bundle_copy, "int8").predict(windows)
+    graph = bundle_copy.graph("int8")
+    assert graph.optimized
+    assert file_to_load(graph) == "model.int8.ort"
+    for other in ({"onnxruntime": "1.0.0"}, {"processor": "riscv64"}):
+        elsewhere = msgspec.structs.replace(graph, optimized=msgspec.structs.replace(graph.optimized, **other))
+        assert file_to_load(elsewhere) == "model.int8.onnx"
+        graphs = tuple(elsewhere if g.precision == "int8" else g for g in bundle_copy.manifest.graphs)
+        np.testing.assert_allclose(
+            open_engine(rewritten(bundle_copy, graphs=graphs), "int8").predict(windows), expected, atol=1e-5
+        )
+    (bundle_copy.root / "model.int8.ort").write_bytes(b"no graph")
+    with pytest.raises(BundleError, match=r"model\.int8\.ort cannot be loaded"):
+        open_engine(rewritten(bundle_copy), "int8")
 
 
 def test_truncated_graph_is_refused_even_with_its_hash_made_right(bundle_copy: Bundle) -> None:
     path = bundle_copy.root / "model.onnx"
     path.write_bytes(path.read_bytes()[:-1000])
+    graphs = tuple(msgspec.structs.replace(g, optimized=None) for g in bundle_copy.manifest.graphs)
     with pytest.raises(BundleError):
-        open_engine(rewritten(bundle_copy), "fp32")
+        open_engine(rewritten(bundle_copy, graphs=graphs), "fp32")
 
 
 def test_graph_of_another_shape_is_refused(bundle_copy: Bundle) -> None:
