@@ -39,7 +39,7 @@ from edgepain.export.windows import Condition, Labelled
 from edgepain.train.models import CrossModTransformer
 
 WORKSPACE_MB = 512
-JUDGED_WINDOWS = 128
+JUDGED_WINDOWS = 512
 GOLDEN_INT8 = "tensorrt_int8"
 # fp16 keeps 11 bits, and a GPU sums in an order of its own; INT8 as on the CPU (`graphs.GOLDEN_TOLERANCE`).
 TOLERANCE: dict[EnginePrecision, float] = {"fp16": 0.02, "int8": 0.05}
@@ -85,7 +85,7 @@ def add_jetson(
     """Write graphs, weights and recipe to `root/tensorrt`.
 
     calibration, trial: windows [N, M, S] of training subjects; golden: windows [G, M, S]. Every graph is judged in
-    ONNX Runtime on at most 128 windows of each condition of `held_out`. Raises VerificationError where one is
+    ONNX Runtime on at most 512 windows of each condition of `held_out`. Raises VerificationError where one is
     further from torch than `limits`, or breaks a rule of the TensorRT it is for.
     """
     tell("tracing the network for TensorRT")
