@@ -90,9 +90,9 @@ def _weights(run: Path, bundle: Bundle, scratch: Path) -> Path:
         raise MissingExtraError(error.name or "torch", "train,bench") from error
     opened = open_run(run)
     if opened.spec != bundle.manifest.network:
-        raise ConfigError(f"run {run} has another network than bundle {bundle.root}; name the run it was exported from")
+        raise ConfigError(f"run {run} has another network than bundle {bundle}; name the run it was exported from")
     other = ConfigError(
-        f"run {run} is not the one that bundle {bundle.root} was exported from; name that run, or leave --run out"
+        f"run {run} is not the one that bundle {bundle} was exported from; name that run, or leave --run out"
     )
     fold = bundle.manifest.training.fold
     if fold and fold not in (each.name for each in opened.folds):
@@ -100,7 +100,7 @@ def _weights(run: Path, bundle: Bundle, scratch: Path) -> Path:
     network = opened.fold(fold).network()
     golden = bundle.golden()
     if "torch" not in golden.logits:
-        raise ConfigError(f"bundle {bundle.root} has no answers of torch to know run {run} by; export it again")
+        raise ConfigError(f"bundle {bundle} has no answers of torch to know run {run} by; export it again")
     with torch.inference_mode():
         found = network(torch.from_numpy(golden.windows)).numpy()
     # Not "more than": an answer that is no number differs too.

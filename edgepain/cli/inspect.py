@@ -33,7 +33,17 @@ def command(bundle: Path | None, trusted_key: Path | None, as_json: bool) -> Non
         click.echo(msgspec.json.encode(inspection))
         return
     from rich.console import Console
+    from rich.text import Text
 
     from edgepain.cli.inspect_view import show
 
-    show(inspection, Console())
+    console = Console()
+    show(inspection, console)
+    if inspection.manifest.targets:
+        from edgepain.bundle import open_bundle
+        from edgepain.cli.tensorrt_table import tensorrt_note, tensorrt_table
+        from edgepain.engine.tensorrt.recipe import read_recipe
+
+        recipe = read_recipe(open_bundle(Path(inspection.path), trusted_key=trusted_key))
+        console.print(tensorrt_table(recipe))
+        console.print(Text(tensorrt_note(recipe)))

@@ -14,6 +14,7 @@ def tensorrt_table(recipe: Recipe) -> Table:
     """One row a graph: for which TensorRT, how much INT8, how far from torch."""
     from rich import box
     from rich.table import Table
+    from rich.text import Text
 
     table = Table(
         title="Graphs for TensorRT, judged in ONNX Runtime on the CPU; no engine was built",
@@ -26,8 +27,9 @@ def tensorrt_table(recipe: Recipe) -> Table:
         for graph in variant.graphs:
             table.add_row(
                 f"{variant.since[0]}.{variant.since[1]} to below {variant.below[0]}.{variant.below[1]}",
-                graph.file,
-                ", ".join(f"{count} {name}" for name, count in graph.quantized_operators.items()) or "none",
+                # A stranger's names are no markup.
+                Text(graph.file),
+                Text(", ".join(f"{count} {name}" for name, count in graph.quantized_operators.items()) or "none"),
                 f"{graph.int8_weight_share:.1%}",
                 f"{sum(a.changed_labels for a in graph.answers)}/{sum(a.windows for a in graph.answers)}",
                 f"{max(a.mean_probability_difference for a in graph.answers):.1e}",

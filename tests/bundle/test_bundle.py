@@ -41,7 +41,8 @@ def refusal(root: Path) -> str:
 
 def test_what_was_written_is_what_opens(exported: Bundle) -> None:
     assert open_bundle(exported.root) == exported
-    assert set(exported.manifest.files) == {"model.onnx", "model.int8.onnx", "golden.npz", "calibration.npz"}
+    graphs = {"model.onnx", "model.ort", "model.int8.onnx", "model.int8.ort"}
+    assert set(exported.manifest.files) == {*graphs, "golden.npz", "calibration.npz"}
     for name, facts in exported.manifest.files.items():
         assert facts.sha256 == sha256_of(exported.root / name)
 
