@@ -37,11 +37,11 @@ def fvcore_counts(spec: NetworkSpec) -> dict[str, dict[str, int]]:
     from edgepain.train.models import ALSTM, FCN, CrossModFusion, TransformerBlock
 
     signal = torch.zeros(1, 1, spec.steps)
-    tokens = torch.zeros(1, spec.steps, spec.width)
-    fused = torch.zeros(1, spec.width) if spec.fusion == "pooled" else torch.zeros(1, spec.steps, 2 * spec.width)
+    tokens = torch.zeros(1, spec.tokens, spec.width)
+    fused = torch.zeros(1, spec.width) if spec.fusion == "pooled" else torch.zeros(1, spec.tokens, 2 * spec.width)
     modules: dict[str, tuple[torch.nn.Module, tuple[torch.Tensor, ...]]] = {
-        "FCN": (FCN(spec.width), (signal,)),
-        "ALSTM": (ALSTM(spec.width), (signal,)),
+        "FCN": (FCN(spec.width, stride=spec.stride), (signal,)),
+        "ALSTM": (ALSTM(spec.width, stride=spec.stride), (signal,)),
         "Transformer block": (TransformerBlock(spec.width, spec.heads), (tokens, tokens)),
         "CrossMod": (CrossModFusion(spec), (fused, fused)),
     }

@@ -42,7 +42,7 @@ def fcn(spec: NetworkSpec) -> Count:
     total = 0
     for index, (inputs, outputs, kernel) in enumerate(CONVOLUTIONS):
         channels = 1 if index == 0 else inputs * spec.width
-        total += spec.steps * channels * outputs * spec.width * kernel
+        total += spec.tokens * channels * outputs * spec.width * kernel
     return Count("FCN", {"convolution": total})
 
 
@@ -52,21 +52,21 @@ def alstm(spec: NetworkSpec) -> Count:
     return Count(
         "ALSTM",
         {
-            "LSTM": lstm_multiply_adds(spec.steps, hidden),
-            "linear": spec.steps * hidden,
-            "weighted sum": spec.steps * hidden,
+            "LSTM": lstm_multiply_adds(spec.tokens, hidden, spec.stride),
+            "linear": spec.tokens * hidden,
+            "weighted sum": spec.tokens * hidden,
         },
     )
 
 
-def lstm_multiply_adds(steps: int, hidden: int) -> int:
-    """A two-layer LSTM over one channel: four gates, each on its input and on the hidden state."""
-    return steps * 4 * hidden * ((1 + hidden) + (hidden + hidden))
+def lstm_multiply_adds(steps: int, hidden: int, inputs: int = 1) -> int:
+    """A two-layer LSTM over so many channels: four gates, each on its input and on the hidden state."""
+    return steps * 4 * hidden * ((inputs + hidden) + (hidden + hidden))
 
 
 def transformer(spec: NetworkSpec) -> Count:
     """The Transformer block of one modality."""
-    fused = _cross_fusion(spec.steps, spec.width)
+    fused = _cross_fusion(spec.tokens, spec.width)
     fused["linear"] += _fc(2 * spec.width, spec.width)
     return Count("Transformer block", fused)
 
@@ -74,7 +74,7 @@ def transformer(spec: NetworkSpec) -> Count:
 def crossmod(spec: NetworkSpec) -> Count:
     """The multi-modal stream, in the fusion mode of `spec`."""
     pooled = spec.fusion == "pooled"
-    steps, width = (1, spec.width) if pooled else (spec.steps, 2 * spec.width)
+    steps, width = (1, spec.width) if pooled else (spec.tokens, 2 * spec.width)
     fused = _cross_fusion(steps, width)
     fused["linear"] += _fc(2 * width, spec.width) + spec.width * spec.classes
     return Count("CrossMod", fused)

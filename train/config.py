@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
-from edgepain.bundle import Scaling, WindowFacts
+from edgepain.bundle import NetworkSpec, Scaling, WindowFacts
 from edgepain.errors import ConfigError
 from edgepain.signal import Modality, ScalingSpec, WindowSpec
 
@@ -27,6 +27,10 @@ Share = Annotated[float, Meta(ge=0, lt=1)]
 Fusion = Literal["pooled", "sequence"]
 Precision = Literal["auto", "fp32", "bf16"]
 EpochChoice = Literal["last", "test-fold"]
+Size = Literal["full", "edge"]
+
+# Width, heads and stride of the network: as in the paper, and of a sibling for a wrist.
+SIZES: dict[Size, tuple[int, int, int]] = {"full": (128, 8, 1), "edge": (48, 4, 4)}
 
 
 class StageConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -43,13 +47,20 @@ class StageConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return self.learning_rate * self.gamma ** sum(epoch >= milestone for milestone in self.milestones)
 
 
+class DistillConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How much of the loss is the teacher's answer, and the temperature that both answers are softened by."""
+
+    share: Annotated[float, Meta(ge=0, le=1)] = 0.5
+    temperature: Annotated[float, Meta(ge=0.1, le=100)] = 2.0
+
+
 class TrainConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What a configuration file holds (Table 4 of the paper is `paper.toml`).
 
     limit_iqr: see `ScalingSpec`. modality_dropout: chance that the fusion is shown a window without one of its
     modalities. calibration_share: share of the training subjects that no stage sees and the temperature of the
     probabilities is fitted on. stages: settings of single stages by name, such as `fcn.eda`, instead of those of
-    their kind.
+    their kind. distill: counts for a run that has a teacher.
     """
 
     name: str
@@ -68,6 +79,7 @@ class TrainConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     calibration_share: Share = 0.0
     precision: Precision = "auto"
     stages: dict[str, StageConfig] = {}
+    distill: DistillConfig = DistillConfig()
 
     def __post_init__(self) -> None:
         if not 0 < self.window.seconds < 3600 or not 2 <= self.window.steps <= 10_000:
@@ -94,6 +106,13 @@ class FoldConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     held_out: tuple[str, ...]
 
 
+class TeacherFacts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The run whose networks teach those of this one, fold by fold. run: its folder. fingerprint: of it as it was."""
+
+    run: str
+    fingerprint: str
+
+
 class RunConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Everything that decides a run's numbers, apart from the machine.
 
@@ -114,12 +133,35 @@ class RunConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     peers: tuple[str, ...]
     network: bool
     train: TrainConfig
+    size: Size = "full"
+    teacher: TeacherFacts | None = None
 
     def __post_init__(self) -> None:
         if len(self.modalities) != 2 or len(set(self.modalities)) != 2:
             raise ValueError("modalities must be two different ones")
         if len({fold.name for fold in self.folds}) != len(self.folds) or not self.folds:
             raise ValueError("folds must have different names, and there must be one")
+
+    @property
+    def decisive(self) -> bytes:
+        """Everything in it that decides what the network says, for a fingerprint.
+
+        Settings that came later are left out where they say nothing: the fingerprints of older runs stay.
+        """
+        document = msgspec.to_builtins(msgspec.structs.replace(self, root="", peers=(), network=True))
+        if self.size == "full":
+            del document["size"]
+        if self.teacher is None:
+            del document["teacher"], document["train"]["distill"]
+        else:
+            document["teacher"]["run"] = ""
+        return msgspec.json.encode(document)
+
+
+def network_spec(modalities: tuple[Modality, ...], classes: int, size: Size, train: TrainConfig) -> NetworkSpec:
+    """Shape of a run's network. Raises ValueError where there is none for these."""
+    width, heads, stride = SIZES[size]
+    return NetworkSpec(modalities, classes, train.fusion, train.window.steps, width, heads, stride)
 
 
 def load_config(name: str | Path) -> TrainConfig:

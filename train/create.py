@@ -12,10 +12,9 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from edgepain.bundle import NetworkSpec
 from edgepain.errors import ConfigError, DataError
 from edgepain.signal import Modality
-from edgepain.train.config import EpochChoice, FoldConfig, RunConfig, TrainConfig
+from edgepain.train.config import EpochChoice, FoldConfig, RunConfig, Size, TrainConfig, network_spec
 from edgepain.train.datasets.base import Dataset, Problem, open_dataset
 from edgepain.train.files import write_atomically, write_text_atomically
 from edgepain.train.fold import training_windows
@@ -50,6 +49,7 @@ class Plan:
     peers: tuple[str, ...] = ()
     network: bool = True
     threads: int = 1
+    size: Size = "full"
     has_bf16: bool | None = None
 
 
@@ -73,12 +73,7 @@ def create_run(
             "or name both with --option positive=... --option negative=..."
         )
     modalities = plan.modalities or _first_two(dataset)
-    try:
-        NetworkSpec(modalities, len(dataset.labels))
-    except ValueError as error:
-        raise ConfigError(
-            f"no network for {' / '.join(dataset.labels)} from {' + '.join(modalities)}: {error}"
-        ) from error
+    require_network(modalities, dataset.labels, plan.size, plan.train)
     table = cut_table(
         dataset, modalities, spec=plan.train.window_spec, scaling_spec=plan.train.scaling_spec, progress=progress
     )
@@ -100,6 +95,7 @@ def create_run(
         peers=plan.peers,
         network=plan.network,
         train=plan.train,
+        size=plan.size,
     )
     stage_configs(modalities, plan.train)
     if plan.train.calibration_share and min(len(subjects) - len(fold.held_out) for fold in config.folds) < 2:
@@ -109,10 +105,23 @@ def create_run(
     for fold in config.folds if len(config.folds) == 1 else ():
         training_windows(table, tuple(s for s in subjects if s not in fold.held_out), scaling)
     write_atomically(folder / "windows.npz", lambda file: save_table(file, table, dataset.synthetic))
-    write_text_atomically(folder / "environment.json", _json(_environment(plan.threads)))
+    return complete(folder, config, plan.threads), dataset.problems() + table.unscalable(scaling)
+
+
+def require_network(modalities: tuple[Modality, ...], labels: tuple[str, ...], size: Size, train: TrainConfig) -> None:
+    """Raise ConfigError where there is no network for these."""
+    try:
+        network_spec(modalities, len(labels), size, train)
+    except ValueError as error:
+        raise ConfigError(f"no network for {' / '.join(labels)} from {' + '.join(modalities)}: {error}") from error
+
+
+def complete(folder: Path, config: RunConfig, threads: int) -> Run:
+    """Make a folder with windows a run folder."""
+    write_text_atomically(folder / "environment.json", _json(_environment(threads)))
     # The configuration is written last: a folder that has one is complete.
     write_config(folder, config)
-    return Run(folder, config), dataset.problems() + table.unscalable(scaling)
+    return Run(folder, config)
 
 
 def _folds(plan: Plan, subjects: tuple[str, ...], dataset: Dataset) -> tuple[FoldConfig, ...]:

@@ -21,6 +21,7 @@ from edgepain.train.config import FoldConfig, StageConfig, TrainConfig
 from edgepain.train.models import CrossModTransformer
 from edgepain.train.split import Split, hold_out
 from edgepain.train.staged import FINAL, Progress, StagedProtocol, TrainedStages
+from edgepain.train.teaching import Teaching
 from edgepain.train.temperature import fit_temperature
 from edgepain.train.windows import WindowTable
 
@@ -154,7 +155,17 @@ class Fold:
     @property
     def staged(self) -> StagedProtocol:
         """The stages of this fold, trained or not."""
-        return StagedProtocol(self.folder, self.spec, self.train_config, self.seed, self.run.config.epoch_choice)
+        config = self.run.config
+        teaching = None
+        if config.teacher:
+            teaching = Teaching(config.train.distill, config.teacher.fingerprint, self.folder, self._ask_teacher)
+        return StagedProtocol(self.folder, self.spec, self.train_config, self.seed, config.epoch_choice, teaching)
+
+    def _ask_teacher(self) -> dict[str, npt.NDArray[np.float32]]:
+        """What the teacher's stages, trained on the same people, say of the training windows: logits [N, K]."""
+        teacher = self.run.teacher
+        assert teacher is not None
+        return teacher.fold(self.name).trained().logits(self.training_windows[0])
 
     def train(self, progress: Progress, keep_features: bool = False) -> TrainedStages:
         """Train what is not trained yet; see `StagedProtocol.train`."""

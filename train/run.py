@@ -5,6 +5,7 @@ environment.json          versions, processor, threads
 windows.npz               the cut windows, so that a run can be resumed, judged and exported without the dataset
 folds/<fold>/stages/      <stage>/state.safetensors (weights, optimiser, history) and epochs.csv
 folds/<fold>/features/    frozen features, removed when the fold is finished
+folds/<fold>/teacher.*    what the teacher says of the training windows, in a run that has one
 folds/<fold>/search/      trials of a search for hyper-parameters, see `edgepain.train.search`
 folds/<fold>/chosen.json  what it chose for stages of this fold, instead of config.json's settings
 folds/<fold>/answers/     <method>.npz, what each method said of the fold's held-out windows
@@ -28,7 +29,7 @@ from edgepain.bundle import ModalitySpec, NetworkSpec, Scaling
 from edgepain.errors import CheckpointError, ConfigError
 from edgepain.signal import Modality, ScalingSpec, WindowSpec
 from edgepain.train.answers import Answers, DamagedAnswersError, load_answers
-from edgepain.train.config import RunConfig
+from edgepain.train.config import RunConfig, network_spec
 from edgepain.train.files import write_text_atomically
 from edgepain.train.fold import Fold
 from edgepain.train.peers import open_peer
@@ -36,6 +37,7 @@ from edgepain.train.protocol import in_words
 from edgepain.train.stage import EpochMetrics, read_curve
 from edgepain.train.staged import FINAL
 from edgepain.train.table_file import load_table
+from edgepain.train.teacher import DECISIVE_ARRAYS, require_same_protocol, teacher_fingerprint
 from edgepain.train.windows import WindowTable
 
 # The method that trains the staged network; every other one is a peer.
@@ -74,8 +76,8 @@ class Run:
     @property
     def spec(self) -> NetworkSpec:
         """Shape of the network."""
-        train = self.config.train
-        return NetworkSpec(self.config.modalities, len(self.labels), train.fusion, train.window.steps)
+        config = self.config
+        return network_spec(config.modalities, len(self.labels), config.size, config.train)
 
     @property
     def scaling(self) -> Scaling:
@@ -133,11 +135,28 @@ class Run:
     @cached_property
     def fingerprint(self) -> str:
         """Changes with everything that decides the numbers: configuration and windows."""
-        decisive = msgspec.structs.replace(self.config, root="", peers=(), network=True)
-        digest = hashlib.sha256(msgspec.json.encode(decisive))
-        for name in ("values", "labels", "subjects", "history_median", "history_iqr", "quality_ok"):
+        digest = hashlib.sha256(self.config.decisive)
+        for name in DECISIVE_ARRAYS:
             digest.update(getattr(self.table, name).tobytes())
         return digest.hexdigest()[:32]
+
+    @cached_property
+    def teacher(self) -> Run | None:
+        """The run whose networks teach those of this one.
+
+        Raises CheckpointError where it is not there or has changed, ConfigError where it was made of other windows or
+        with other folds, LeakError where a person who is held out here taught it.
+        """
+        facts = self.config.teacher
+        if facts is None:
+            return None
+        teacher = open_teacher(facts.run, self.folder)
+        require_same_protocol(self, teacher)
+        if teacher_fingerprint(teacher) != facts.fingerprint:
+            raise CheckpointError(
+                f"{facts.run} is not as it was when it became the teacher of {self.folder}; start a new run folder"
+            )
+        return teacher
 
     @cached_property
     def folds(self) -> tuple[Fold, ...]:
@@ -174,6 +193,8 @@ class Run:
         if len(config.seeds) > 1:
             words += f", {len(config.seeds)} seeds"
         words += self._searched
+        if self.config.teacher:
+            words += f", distilled from {Path(self.config.teacher.run).name} fold by fold"
         if config.epoch_choice == "test-fold":
             return f"EPOCH CHOSEN ON THE TEST FOLD: {words}; the best epoch on held-out subjects, too good by design"
         return f"{words}; last epoch, nothing chosen on held-out subjects"
@@ -253,6 +274,15 @@ def check_peers(names: Sequence[str]) -> None:
         if name.partition("+")[0] == NETWORK or name.partition(".")[0] in ("fcn", "alstm", "transformer"):
             raise ConfigError(f"a peer cannot be called {name!r}, which names a part of the network; rename it")
         open_peer(name)
+
+
+def open_teacher(folder: Path | str, student: Path) -> Run:
+    """Open the run that teaches another. Raises CheckpointError where it is not there or damaged."""
+    if not (Path(folder) / "config.json").is_file():
+        raise CheckpointError(
+            f"{folder}, which teaches {student}, is not there; put it back until every fold has asked it"
+        )
+    return open_run(folder)
 
 
 def write_config(folder: Path, config: RunConfig) -> None:

@@ -13,7 +13,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TypeVar
+from typing import TypeAlias, TypeVar
 
 import msgspec
 import safetensors.torch
@@ -31,6 +31,8 @@ from edgepain.train.precision import Arithmetic, bf16_supported, computing, reso
 CHECKPOINT = "state.safetensors"
 
 Model = TypeVar("Model", bound=nn.Module)
+# (logits [B, K], labels [B], rows of these windows among all of the stage [B]) → mean loss.
+Loss: TypeAlias = "Callable[[Tensor, Tensor, Tensor], Tensor]"
 
 
 @dataclass(frozen=True)
@@ -82,6 +84,11 @@ class Stage:
         return int.from_bytes(digest[:7], "big")
 
 
+def label_loss(logits: Tensor, labels: Tensor, rows: Tensor) -> Tensor:
+    """Cross-entropy with the labels."""
+    return functional.cross_entropy(logits, labels)
+
+
 def train_stage(
     stage: Stage,
     build: Callable[[], Model],
@@ -90,12 +97,13 @@ def train_stage(
     folder: Path,
     on_epoch: Callable[[EpochMetrics], None],
     judge: Callable[[Model], float] | None = None,
+    loss_of: Loss = label_loss,
 ) -> Model:
     """Train `build()` on inputs (each [N, …]) and labels [N]; returns it in evaluation mode.
 
     Starts from the checkpoint in `folder` if there is one. `build` is called after seeding. `on_epoch` is told
     of an epoch once it is on disk. With `judge`, which gives the accuracy of a model in evaluation mode, the first
-    of the best epochs is returned instead of the last.
+    of the best epochs is returned instead of the last. loss_of: what is made small.
 
     Raises CheckpointError where the checkpoint is damaged, belongs to another configuration or was begun in
     another precision, ConfigError where the loss is no longer a number or the processor lacks the precision.
@@ -108,7 +116,7 @@ def train_stage(
     optimizer = torch.optim.Adam(model.parameters(), lr=stage.config.learning_rate, fused=arithmetic == "bf16")
     history, best = load_checkpoint(folder, stage, model, optimizer)
     for epoch in range(len(history), stage.config.epochs):
-        metrics = _train_epoch(stage, epoch, arithmetic, model, optimizer, inputs, labels)
+        metrics = _train_epoch(stage, epoch, arithmetic, model, optimizer, inputs, labels, loss_of)
         if judge:
             metrics = replace(metrics, judged=judge(model.eval()))
             if _is_best(metrics, history):
@@ -185,6 +193,7 @@ def _train_epoch(
     optimizer: torch.optim.Optimizer,
     inputs: Sequence[Tensor],
     labels: Tensor,
+    loss_of: Loss,
 ) -> EpochMetrics:
     learning_rate = stage.config.learning_rate_at(epoch)
     for group in optimizer.param_groups:
@@ -195,7 +204,7 @@ def _train_epoch(
     for rows in torch.split(torch.randperm(len(labels)), stage.batch_size):
         with computing(arithmetic):
             logits = model(*(x[rows] for x in inputs)).float()
-        loss = functional.cross_entropy(logits, labels[rows])
+        loss = loss_of(logits, labels[rows], rows)
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()

@@ -9,7 +9,7 @@ import hashlib
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Protocol, TypeAlias
 
@@ -25,7 +25,18 @@ from edgepain.signal import Modality
 from edgepain.train.config import EpochChoice, StageConfig, TrainConfig
 from edgepain.train.features import frozen_features
 from edgepain.train.models import ALSTM, FCN, CrossModFusion, CrossModTransformer, TransformerBlock, assemble
-from edgepain.train.stage import EpochMetrics, Headed, Model, Stage, epochs_done, load_finished, train_stage
+from edgepain.train.stage import (
+    EpochMetrics,
+    Headed,
+    Loss,
+    Model,
+    Stage,
+    epochs_done,
+    label_loss,
+    load_finished,
+    train_stage,
+)
+from edgepain.train.teaching import Teaching
 
 PREDICT_BATCH = 256
 FINAL = "crossmod"
@@ -74,11 +85,15 @@ class TrainedStages:
 
     def predict(self, x: npt.NDArray[np.float32]) -> dict[str, npt.NDArray[np.float32]]:
         """Probabilities [N, K] of every stage, by its name, for scaled windows x [N, M, S]."""
+        return {name: torch.softmax(torch.from_numpy(logits), dim=1).numpy() for name, logits in self.logits(x).items()}
+
+    def logits(self, x: npt.NDArray[np.float32]) -> dict[str, npt.NDArray[np.float32]]:
+        """Logits [N, K] of every stage, by its name, for scaled windows x [N, M, S]."""
         parts: dict[str, list[Tensor]] = {}
         with torch.inference_mode():
             for begin in range(0, len(x), PREDICT_BATCH):
                 for name, logits in self._logits(torch.from_numpy(x[begin : begin + PREDICT_BATCH])).items():
-                    parts.setdefault(name, []).append(torch.softmax(logits, dim=1))
+                    parts.setdefault(name, []).append(logits)
         return {name: torch.cat(tensors).numpy() for name, tensors in parts.items()}
 
     def _logits(self, x_BMS: Tensor) -> dict[str, Tensor]:
@@ -104,6 +119,7 @@ class StagedProtocol:
     """Where and how the stages are trained. folder: of the fold. seed: of every random choice.
 
     epoch_choice: part of what a checkpoint belongs to; `train` is handed the windows that `test-fold` needs.
+    teaching: what the stages are taught beside their labels.
     """
 
     folder: Path
@@ -111,6 +127,7 @@ class StagedProtocol:
     config: TrainConfig
     seed: int
     epoch_choice: EpochChoice = "last"
+    teaching: Teaching | None = None
 
     def train(
         self,
@@ -168,9 +185,9 @@ class StagedProtocol:
         width, dropout = self.spec.width, stage.config.dropout
         kind = stage.name.partition(".")[0]
         if kind == "fcn":
-            return Headed(FCN(width, dropout), width, self.spec.classes)
+            return Headed(FCN(width, dropout, self.spec.stride), width, self.spec.classes)
         if kind == "alstm":
-            return Headed(ALSTM(width, dropout), width, self.spec.classes)
+            return Headed(ALSTM(width, dropout, self.spec.stride), width, self.spec.classes)
         return Headed(TransformerBlock(width, self.spec.heads, dropout), width, self.spec.classes)
 
     def fusion(self, stage: Stage, absent: Sequence[Tensor] = ()) -> CrossModFusion:
@@ -186,13 +203,17 @@ class StagedProtocol:
         stages: dict[str, Stage] = {}
 
         configs = stage_configs(self.spec.modalities, self.config)
+        taught = [self.teaching.fingerprint.encode()] if self.teaching else []
+        spec = msgspec.to_builtins(self.spec)
+        if self.spec.stride == 1:
+            del spec["stride"]  # As before there was one, so that older checkpoints stay what they are.
 
         def add(name: str, *upstream: str) -> None:
             config = configs[name]
             dropped = self.config.modality_dropout if name == FINAL else 0.0
-            settings = (name, config, self.config.batch_size, self.seed, self.spec, dropped, self.epoch_choice, data)
+            settings = (name, config, self.config.batch_size, self.seed, spec, dropped, self.epoch_choice, data)
             above = (stages[other].fingerprint.encode() for other in upstream)
-            fingerprint = _fingerprint(msgspec.json.encode(settings), *above)
+            fingerprint = _fingerprint(msgspec.json.encode(settings), *above, *taught)
             stages[name] = Stage(name, config, self.config.batch_size, self.seed, fingerprint, self.config.precision)
 
         for m in self.spec.modalities:
@@ -296,8 +317,15 @@ class Steps:
         judge = partial(_accuracy, inputs[JUDGING], self.labels[JUDGING]) if judged else None
         on_epoch = partial(self._progress.epoch, stage.name)
         x, labels = inputs[TRAINING], self.labels[TRAINING]
-        model: Model = train_stage(stage, partial(build, stage), x, labels, folder, on_epoch, judge)
+        loss = self._losses.get(stage.name, label_loss)
+        model: Model = train_stage(stage, partial(build, stage), x, labels, folder, on_epoch, judge, loss)
         return model
+
+    @cached_property
+    def _losses(self) -> Mapping[str, Loss]:
+        """Of each stage, where they are taught."""
+        teaching = self.protocol.teaching
+        return teaching.losses(self._windows[TRAINING].numpy(), self._stages) if teaching else {}
 
 
 def predicted_classes(model: nn.Module, inputs: tuple[Tensor, ...]) -> Tensor:

@@ -77,7 +77,8 @@ def _purpose(manifest: Manifest) -> Iterator[Row]:
     )
     yield (
         "network",
-        f"{network.fusion} fusion, width {network.width}, {network.heads} heads, {network.classes} classes",
+        f"{network.fusion} fusion, width {network.width}, {network.heads} heads, {network.classes} classes"
+        + (f", one token for {network.stride} points" if network.stride > 1 else ""),
     )
     dropout = manifest.training.modality_dropout
     yield (

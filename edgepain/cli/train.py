@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,10 +17,15 @@ if TYPE_CHECKING:
     from edgepain.train.batched import Device
     from edgepain.train.create import Plan
     from edgepain.train.run import Run
+    from edgepain.train.student import StudentPlan
     from edgepain.train.workers import Engine
 
 # Options that say how a run is worked on; all others say what it is, and are fixed when it begins.
 HOW = {"resume", "peer", "workers", "engine", "address", "fold", "keep_features", "redo", "device", "batch_folds"}
+# What a run with a teacher has in common with it, and what is not for such a run.
+TEACHERS = {"dataset", "root", "protocol", "holdout", "test_fold", "seeds", "modalities", "scaling", "limit_iqr"}
+TEACHERS |= {"window_s", "steps", "calibration_share", "options"}
+NOT_TAUGHT = {"peers_only", "no_train", "device", "batch_folds"}
 
 
 @click.command(name="train")
@@ -58,6 +63,19 @@ HOW = {"resume", "peer", "workers", "engine", "address", "fold", "keep_features"
     multiple=True,
     default=(0,),
     help="Of drawn folds and of every training; repeatable. Default: 0.",
+)
+@click.option(
+    "--distill",
+    metavar="RUN",
+    type=click.Path(path_type=Path),
+    help="Learn from the networks of this finished run, fold by fold; data, folds and scaling are its.",
+)
+@click.option(
+    "--size",
+    type=click.Choice(["full", "edge"]),
+    default="full",
+    show_default=True,
+    help="Of the network. edge: a small one, for a wrist.",
 )
 @click.option("--peer", "peers", multiple=True, help="Another method on the same folds (docs/peers.md); repeatable.")
 @click.option("--peers-only", is_flag=True, help="Only peers, not the network.")
@@ -113,6 +131,7 @@ def command(context: click.Context, /, **asked: Any) -> None:
       edgepain train --dataset biovid --root BioVid --out runs/loso --protocol loso --peer random-forest
       edgepain train --dataset e4 --root sessions --config quick --out runs/stress --protocol 10-fold --workers 2 \\
           --option positive=interview --option negative=relax1,relax2
+      edgepain train --distill runs/stress --size edge --out runs/stress-edge
       edgepain train --resume runs/loso --workers 4
       edgepain train --resume runs/loso --engine ray --address auto
       edgepain train --resume runs/loso --device cuda --batch-folds 29
@@ -121,9 +140,13 @@ def command(context: click.Context, /, **asked: Any) -> None:
     require("train", "torch", "safetensors", "sklearn", "scipy")
     resume = asked["resume"]
     if resume:
-        _refuse(context, [name for name in asked if name not in HOW and name != "peers"])
+        others = [name for name in asked if name not in HOW and name != "peers"]
+        _refuse(context, others, "--resume goes on with what the run began with")
     elif asked["redo"] or asked["fold"]:
         raise click.UsageError("--redo and --fold need --resume RUN")
+    if asked["distill"]:
+        _refuse(context, TEACHERS, "--distill RUN has data, folds and scaling in common with RUN")
+        _refuse(context, NOT_TAUGHT, "a network that learns from another is trained fold by fold")
     _check_how(context, **asked)
     device = _device(**asked)
 
@@ -133,10 +156,10 @@ def command(context: click.Context, /, **asked: Any) -> None:
     from edgepain.train.results import write_results
     from edgepain.train.run import open_run
 
-    plan = None if resume else _plan(device, **asked)
+    plan = None if resume else _plan(context, device, **asked)
     run = open_run(resume) if resume else None
     if device:
-        _check_device(device, run.config if run else plan)
+        _check_device(device, run.config if run else plan, taught=run is not None and run.config.teacher is not None)
     with only_one_process(run.folder if run else make_run_folder(asked["out"])):
         if run is None:
             assert plan is not None
@@ -179,24 +202,24 @@ def command(context: click.Context, /, **asked: Any) -> None:
         click.echo(f"next: edgepain report {run.folder} --out reports/{run.folder.resolve().name}")
 
 
-def _refuse(context: click.Context, names: Sequence[str]) -> None:
-    for name in names:
-        if context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
-            option = next(p for p in context.command.params if p.name == name).opts[0]
-            raise click.UsageError(f"--resume goes on with what the run began with; leave out {option}")
+def _refuse(context: click.Context, names: Collection[str], why: str) -> None:
+    for option in context.command.params:
+        if option.name in names and _given(context, option.name):
+            raise click.UsageError(f"{why}; leave out {option.opts[0]}")
+
+
+def _given(context: click.Context, name: str) -> bool:
+    return context.get_parameter_source(name) is ParameterSource.COMMANDLINE
 
 
 def _check_how(context: click.Context, **asked: Any) -> None:
-    def given(name: str) -> bool:
-        return context.get_parameter_source(name) is ParameterSource.COMMANDLINE
-
-    if given("holdout") and asked["protocol"] != "holdout":
+    if _given(context, "holdout") and asked["protocol"] != "holdout":
         raise click.UsageError(f"--holdout is for --protocol holdout, not {asked['protocol']}")
     if asked["engine"] == "ray":
         require("cluster", "ray")
-        if given("workers"):
+        if _given(context, "workers"):
             raise click.UsageError("--workers is for this machine; a Ray cluster has as many as its processors")
-        if given("device") or given("batch_folds"):
+        if _given(context, "device") or _given(context, "batch_folds"):
             raise click.UsageError("--device and --batch-folds are for this machine, not for --engine ray")
     elif asked["address"]:
         raise click.UsageError("--address is for --engine ray")
@@ -211,17 +234,29 @@ def _device(**asked: Any) -> Device | None:
     return open_device(asked["device"])
 
 
-def _check_device(device: Device, settings: Any) -> None:
+def _check_device(device: Device, settings: Any, taught: bool) -> None:
     from edgepain.train.batched import check_settings
 
-    check_settings(device, settings.train.precision, settings.epoch_choice)
+    check_settings(device, settings.train.precision, settings.epoch_choice, settings.size, taught)
 
 
-def _start(out: Path, plan: Plan) -> Run:
+def _plan(context: click.Context, device: Device | None, /, **asked: Any) -> Plan | StudentPlan:
+    from edgepain.cli.train_plan import new_plan, student_plan
+
+    if asked["distill"]:
+        return student_plan(_given(context, "config_name"), **asked)
+    return new_plan(device, **asked)
+
+
+def _start(out: Path, plan: Plan | StudentPlan) -> Run:
     from rich.progress import Progress
 
     from edgepain.cli.progress import error_console
-    from edgepain.train.create import create_run
+    from edgepain.train.create import Plan, create_run
+    from edgepain.train.student import create_student
+
+    if not isinstance(plan, Plan):
+        return create_student(out, plan)
 
     with Progress(console=error_console, transient=True, disable=not error_console.is_terminal) as bar:
         task = bar.add_task("cutting windows", total=None)
@@ -233,75 +268,13 @@ def _start(out: Path, plan: Plan) -> Run:
     return run
 
 
-def _plan(device: Device | None, /, **asked: Any) -> Plan:
-    import os
-
-    from edgepain.train.create import Plan
-    from edgepain.train.datasets.base import parse_options
-
-    missing = [f"--{name}" for name in ("dataset", "root", "out") if asked[name] is None]
-    if missing:
-        raise click.UsageError(f"{' and '.join(missing)} must be given (or --resume RUN)")
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return Plan(
-        dataset=asked["dataset"],
-        root=asked["root"],
-        options=parse_options(asked["dataset"], asked["options"]),
-        modalities=_modalities(asked["modalities"]),
-        holdout=asked["holdout"],
-        seeds=tuple(dict.fromkeys(asked["seeds"])),
-        train=_configuration(**asked),
-        protocol=asked["protocol"],
-        epoch_choice="test-fold" if asked["test_fold"] else "last",
-        peers=tuple(dict.fromkeys(asked["peers"])),
-        network=not asked["peers_only"],
-        threads=asked["threads"] or (1 if asked["engine"] == "ray" else max(1, cores // asked["workers"])),
-        has_bf16=device.has_bf16 if device else None,
-    )
-
-
-def _configuration(**asked: Any) -> Any:
-    import msgspec
-
-    from edgepain.errors import ConfigError
-    from edgepain.train.config import TrainConfig, load_config
-
-    config = load_config(asked["config_name"])
-    names = ("fusion", "scaling", "limit_iqr", "modality_dropout", "calibration_share", "precision")
-    changes = {name: asked[name] for name in names if asked[name] is not None}
-    document = msgspec.to_builtins(msgspec.structs.replace(config, **changes))
-    if asked["window_s"]:
-        # As many points a second as before.
-        steps = round(asked["window_s"] / config.window_spec.period_s) + 1
-        document["window"] = {"seconds": asked["window_s"], "steps": steps}
-    if asked["steps"]:
-        document["window"]["steps"] = asked["steps"]
-    try:
-        return msgspec.convert(document, TrainConfig)
-    except msgspec.ValidationError as error:
-        raise ConfigError(f"configuration {config.name} with the options given: {error}") from error
-
-
-def _modalities(text: str) -> tuple[Any, ...]:
-    from edgepain.errors import ConfigError
-    from edgepain.signal import Modality
-
-    try:
-        modalities = tuple(Modality(name.strip()) for name in text.split(",") if name.strip())
-    except ValueError as error:
-        raise ConfigError(f"--modalities: {error}; there are {', '.join(Modality)}") from error
-    if modalities and (len(modalities) != 2 or len(set(modalities)) != 2):
-        raise ConfigError("--modalities takes two different ones, e.g. eda,ecg")
-    return modalities
-
-
 def _describe(run: Run) -> None:
     config = run.config
     methods = ", ".join(run.methods)
     click.echo(
         f"{config.dataset}: {' / '.join(run.labels)} from {' + '.join(config.modalities)}; {run.protocol}; "
-        f"configuration {config.train.name}, fusion {run.spec.fusion}, {run.scaling} scaling, windows of "
-        f"{run.window.seconds:g} s and {run.window.steps} points; methods: {methods}"
+        f"configuration {config.train.name}, size {config.size}, fusion {run.spec.fusion}, {run.scaling} scaling, "
+        f"windows of {run.window.seconds:g} s and {run.window.steps} points; methods: {methods}"
     )
     if len(run.folds) == 1:
         click.echo(f"held out: {', '.join(run.folds[0].split.held_out)}")

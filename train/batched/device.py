@@ -10,7 +10,7 @@ from typing import Literal
 import torch
 
 from edgepain.errors import ConfigError
-from edgepain.train.config import EpochChoice, Precision
+from edgepain.train.config import EpochChoice, Precision, Size
 from edgepain.train.precision import Arithmetic
 
 DeviceName = Literal["cpu", "cuda"]
@@ -39,8 +39,13 @@ def open_device(name: DeviceName) -> Device:
     return Device(torch.device("cuda"), torch.cuda.is_bf16_supported(including_emulation=False))
 
 
-def check_settings(device: Device, precision: Precision, epoch_choice: EpochChoice) -> None:
-    """Raise ConfigError for what cannot be trained many folds at once."""
+def check_settings(
+    device: Device, precision: Precision, epoch_choice: EpochChoice, size: Size = "full", taught: bool = False
+) -> None:
+    """Raise ConfigError for what cannot be trained many folds at once. taught: the run has a teacher."""
+    if taught or size != "full":
+        what = "with --distill" if taught else f"of --size {size}"
+        raise ConfigError(f"a network {what} is trained fold by fold; leave out --device and --batch-folds")
     if epoch_choice == "test-fold":
         raise ConfigError(
             "folds trained together all keep their last epoch; leave out --device and --batch-folds to choose it on "

@@ -15,7 +15,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from edgepain.train.explain.contributions import ContributionMap, contribution_maps
+from edgepain.bundle import NetworkSpec
+from edgepain.train.explain.contributions import ContributionMap, contribution_maps, over_steps
 from edgepain.train.models import ALSTM, Attention, CrossFusion, CrossModTransformer, UnimodalStream, elish
 
 Array = npt.NDArray[np.float32]
@@ -26,6 +27,8 @@ FUSION = "fusion"
 class AttentionMap:
     """Weights [H, S, T] of one attention: each row of S queries sums to 1 over T keys.
 
+    Where a token stands for several time steps, each of them has the token's weight as if weights were spread over as
+    many keys as there are steps; the last token may have fewer, and then the sum is 1 only where attention is even.
     block: the modality whose stream it stands in, or `fusion`. query, key: whose tokens ask and whose are looked at,
     `fcn` and `alstm` in a stream, modalities in the fusion; the same for self-attention.
     """
@@ -127,7 +130,7 @@ def explain(network: CrossModTransformer, heads: Mapping[str, nn.Linear], x_MS: 
     The weights are computed from the very queries and keys of the forward pass that gives the logits. heads: see
     `contribution_maps`.
     """
-    places = attentions(network)
+    spec, places = network.spec, attentions(network)
     streams = unimodal_streams(network)
     modules: dict[str, nn.Module] = {place: attention for place, (_, attention) in places.items()}
     modules |= {f"alstm.{m}": stream.alstm for m, stream in streams.items()}
@@ -137,11 +140,11 @@ def explain(network: CrossModTransformer, heads: Mapping[str, nn.Linear], x_MS: 
         logits_K = network(torch.from_numpy(x_MS)[None])[0]
     with torch.no_grad():
         maps = tuple(
-            AttentionMap(*names, _numpy(attention.weights(*calls[place].inputs)[0]))
+            AttentionMap(*names, _numpy(_over_steps(attention.weights(*calls[place].inputs)[0], spec)))
             for place, (names, attention) in places.items()
         )
         alstm = {
-            m: _numpy(alstm_weights(stream.alstm, calls[f"alstm.{m}"].output[0])[0]) * x_MS.shape[1]
+            m: _numpy(over_steps(alstm_weights(stream.alstm, calls[f"alstm.{m}"].output[0])[0], spec)) * spec.tokens
             for m, stream in streams.items()
         }
     sequences = {m: calls[f"transformer.{m}"].output[0][0] for m in streams}
@@ -184,6 +187,13 @@ def alstm_weights(alstm: ALSTM, tokens_BSD: Tensor) -> Tensor:
     """The ALSTM's softmax over time [B, S] behind its tokens L_t = [c ; h_t] (Eqs. 6 to 9)."""
     hidden_BSH = tokens_BSD[..., tokens_BSD.shape[2] // 2 :]
     return torch.softmax(elish(alstm.score(hidden_BSH)), dim=1)[..., 0]
+
+
+def _over_steps(weights_HST: Tensor, spec: NetworkSpec) -> Tensor:
+    """Weights between tokens as weights between time steps; of single tokens as they are."""
+    if weights_HST.shape[2] == 1:
+        return weights_HST
+    return over_steps(over_steps(weights_HST, spec, dim=1), spec, dim=2) * (spec.tokens / spec.steps)
 
 
 def _numpy(x: Tensor) -> Array:

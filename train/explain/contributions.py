@@ -10,7 +10,7 @@ Shapes: S time steps, E width of a sequence, D width of an embedding, K classes.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.functional import jacobian
 
+from edgepain.bundle import NetworkSpec
 from edgepain.train.models import CrossModTransformer, UnimodalStream
 
 
@@ -64,7 +65,8 @@ def contribution_maps(
     maps = [_map(m, [sequences[m]], _first_through(s.transformer.fc), heads[m], answer) for m, s in streams.items()]
     crossmod = network.crossmod
     if not crossmod.pooled:
-        return (*maps, _map("fusion", [fused_SE], _first_through(crossmod.fc), crossmod.classify, answer))
+        fused = _map("fusion", [fused_SE], _first_through(crossmod.fc), crossmod.classify, answer)
+        return tuple(_over_steps(each, network.spec) for each in (*maps, fused))
 
     def embed(*means: Tensor) -> Tensor:
         tokens = [stream.transformer.fc(mean)[None, None] for stream, mean in zip(streams.values(), means, strict=True)]
@@ -72,7 +74,18 @@ def contribution_maps(
         return embedding
 
     fused = _map("fusion", [sequences[m] for m in streams], embed, crossmod.classify, answer, exact=False)
-    return (*maps, fused)
+    return tuple(_over_steps(each, network.spec) for each in (*maps, fused))
+
+
+def over_steps(x: Tensor, spec: NetworkSpec, dim: int = -1) -> Tensor:
+    """What tokens have, given to each of the time steps that they stand for."""
+    return x.repeat_interleave(spec.stride, dim).narrow(dim, 0, spec.steps)
+
+
+def _over_steps(tokens: ContributionMap, spec: NetworkSpec) -> ContributionMap:
+    """Of what a token argues for, each of its time steps has its share; that of steps past the window is rest."""
+    parts = over_steps(torch.from_numpy(tokens.parts), spec) / spec.stride
+    return replace(tokens, parts=parts.numpy())
 
 
 def _first_through(fc: nn.Module) -> Callable[..., Tensor]:

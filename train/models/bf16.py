@@ -120,7 +120,7 @@ def convolved(x_BC1S: Tensor, convolution: nn.Conv1d) -> Tensor:
     bias = None if convolution.bias is None else convolution.bias.detach()
     if convolution.in_channels == 1:
         # Channels last means nothing to the kernels with one channel: a product of all pieces with the weights.
-        pieces_B1SK = x_BC1S[:, 0].unfold(2, convolution.kernel_size[0], 1)
+        pieces_B1SK = x_BC1S[:, 0].unfold(2, convolution.kernel_size[0], convolution.stride[0])
         return functional.linear(pieces_B1SK, convolution.weight[:, 0], bias).permute(0, 3, 1, 2)
     padding = convolution.padding[0]
     assert isinstance(padding, int)

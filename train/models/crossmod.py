@@ -57,8 +57,8 @@ class UnimodalStream(nn.Module):
 
     def __init__(self, spec: NetworkSpec) -> None:
         super().__init__()
-        self.fcn = FCN(spec.width)
-        self.alstm = ALSTM(spec.width)
+        self.fcn = FCN(spec.width, stride=spec.stride)
+        self.alstm = ALSTM(spec.width, stride=spec.stride)
         self.transformer = TransformerBlock(spec.width, spec.heads)
 
     def forward(self, x_B1S: Tensor) -> tuple[Tensor, Tensor]:

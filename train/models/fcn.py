@@ -1,6 +1,6 @@
 """Fully convolutional network: short-term patterns of one signal (paper, Table 1, Eqs. 1 to 5).
 
-Shapes: B batch, S time steps, C width.
+Shapes: B batch, S time steps, C width. With a stride, tokens are ⌈S / stride⌉ and not S.
 """
 
 from __future__ import annotations
@@ -13,15 +13,15 @@ from edgepain.train.models.bf16 import convolved, normalised, trains_in_bf16
 class FCN(nn.Module):
     """Three convolutions that keep the length, each with batch norm, ReLU and dropout.
 
-    Input [B, 1, S]; returns tokens F [B, S, C] and their mean over time g [B, C] (Eq. 5).
+    Input [B, 1, S]; returns tokens F [B, S, C] and their mean over time g [B, C] (Eq. 5). stride: of the first one.
     """
 
-    def __init__(self, width: int = 128, dropout: float = 0.2) -> None:
+    def __init__(self, width: int = 128, dropout: float = 0.2, stride: int = 1) -> None:
         super().__init__()
         # An even kernel cannot be padded evenly: 3 left, 4 right keeps S.
         self.layers = nn.Sequential(
             nn.ConstantPad1d((3, 4), 0.0),
-            *_convolution(1, width, 8, 0, dropout),
+            *_convolution(1, width, 8, 0, dropout, stride),
             *_convolution(width, 2 * width, 5, 2, dropout),
             *_convolution(2 * width, width, 3, 1, dropout),
         )
@@ -41,9 +41,11 @@ class FCN(nn.Module):
         return features_BSC, features_BSC.mean(dim=1)
 
 
-def _convolution(inputs: int, outputs: int, kernel: int, padding: int, dropout: float) -> list[nn.Module]:
+def _convolution(
+    inputs: int, outputs: int, kernel: int, padding: int, dropout: float, stride: int = 1
+) -> list[nn.Module]:
     return [
-        nn.Conv1d(inputs, outputs, kernel, padding=padding),
+        nn.Conv1d(inputs, outputs, kernel, stride, padding),
         nn.BatchNorm1d(outputs),
         nn.ReLU(),
         nn.Dropout(dropout),

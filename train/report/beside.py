@@ -49,6 +49,10 @@ def departures(run: ReportableRun, table: PrintedTable) -> list[str]:
         found.append(f"modality dropout {train.modality_dropout:g}")
     if train.calibration_share:
         found.append(f"{train.calibration_share:.0%} of the training subjects kept for the temperature")
+    if config.size != "full":
+        found.append(f"a smaller network (size {config.size})")
+    if config.teacher:
+        found.append("distilled from another network")
     if train.fusion == "sequence":
         found.append("fusion of sequences (the paper's text fuses one vector a modality)")
     return found

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from edgepain.train.chosen import read_chosen
-from edgepain.train.config import StageConfig
+from edgepain.train.config import SIZES, RunConfig, StageConfig
 from edgepain.train.paper import STAGES
 from edgepain.train.report.beside import not_pain, printed_table
 from edgepain.train.report.results import run_columns
@@ -45,10 +45,25 @@ def facts(digest: Digest) -> list[tuple[str, str]]:
             f"{train.precision}, modality dropout {train.modality_dropout:g}, {train.calibration_share:.0%} of the "
             "training subjects kept for the temperature",
         ),
+        ("Network", _network(config)),
         ("Peers", ", ".join(config.peers) or "none"),
         ("Machine", _machine(run.environment)),
     ]
     return [(term, printable(text)) for term, text in found]
+
+
+def _network(config: RunConfig) -> str:
+    width, heads, stride = SIZES[config.size]
+    text = f"{config.size}: width {width}, {heads} heads"
+    if stride > 1:
+        text += f", one token for {stride} time steps"
+    if config.teacher is None:
+        return text
+    distill = config.train.distill
+    return (
+        f"{text}; distilled from {config.teacher.run} ({config.teacher.fingerprint}), fold by fold on the same "
+        f"training people; its answers are {distill.share:.0%} of the loss, at temperature {distill.temperature:g}"
+    )
 
 
 def warnings(digest: Digest) -> list[str]:

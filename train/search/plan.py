@@ -80,6 +80,11 @@ def planned_stages(run: Run, plan: SearchPlan) -> tuple[str, ...]:
     """
     if not run.config.network:
         raise ConfigError(f"{run.folder} trains only peers, which have nothing to search; leave out --peers-only")
+    if run.config.teacher:
+        raise ConfigError(
+            f"{run.folder} learns from a teacher, which a search does not ask; search before distilling: the settings "
+            "of stages in a --config of its own"
+        )
     if plan.rates and plan.rates.low <= 0:
         raise ConfigError(f"learning rates {plan.rates} are searched by their logarithm; begin above 0")
     resolve(run.config.train.precision)
