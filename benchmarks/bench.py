@@ -12,11 +12,11 @@ import numpy as np
 from edgepain.benchmarks import flops
 from edgepain.benchmarks.counter import fvcore_counts
 from edgepain.benchmarks.energy import Meter, find_meter
-from edgepain.benchmarks.latency import EngineName, Latency, NotMeasured, measure
+from edgepain.benchmarks.latency import ENGINES, REFERENCE, EngineName, Latency, NotMeasured, measure
 from edgepain.benchmarks.live_latency import decide_live
 from edgepain.benchmarks.machine import this_machine
 from edgepain.benchmarks.plain_graph import plain_graph
-from edgepain.benchmarks.report import SCHEMA, EngineRow, LiveLatency, Operations, PaperLatency, Report
+from edgepain.benchmarks.report import SCHEMA, EngineRow, LiveLatency, Operations, PaperLatency, Reference, Report
 from edgepain.bundle import Bundle, NetworkSpec
 from edgepain.engine import softmax
 from edgepain.engine.onnx import file_to_load
@@ -39,17 +39,21 @@ def benchmark(
     bundle: Bundle,
     *,
     run: Path | None = None,
+    reference: Bundle | None = None,
     runs: int = 300,
     live_s: float = 0.0,
     progress: Callable[[int, int], None] | None = None,
 ) -> Report:
     """Measure `bundle`; with the folder of its training `run`, torch computes on the trained weights.
 
-    live_s: also decide live on a simulated wearable for so many seconds after its calibration.
+    live_s: also decide live on a simulated wearable for so many seconds after its calibration. reference: a bundle
+    that takes the same windows, such as that of the network that this one was distilled from; torch computes it too.
 
     Raises ConfigError where `run` is not the one that the bundle was exported from, MissingExtraError where it
     cannot be read without torch.
     """
+    if reference:
+        _require_same_windows(bundle, reference)
     operations, fvcore_reason = _operations(bundle.manifest.network)
     with tempfile.TemporaryDirectory(prefix="edgepain-") as scratch:
         weights = _weights(run, bundle, Path(scratch)) if run else None
@@ -57,8 +61,9 @@ def benchmark(
             "plain": plain_graph(bundle.manifest.network, weights, Path(scratch)),
             "openvino-int8": _qdq_graph(bundle),
         }
-        measured = measure(bundle, weights=weights, graphs=graphs, runs=runs, progress=progress)
-    engines = _engine_rows(bundle, measured, trained=run is not None)
+        measured = measure(bundle, weights=weights, graphs=graphs, reference=reference, runs=runs, progress=progress)
+    beside = measured.get(REFERENCE)
+    engines = _engine_rows(bundle, {name: measured[name] for name in ENGINES}, trained=run is not None)
     meter = find_meter()
     live = decide_live(bundle, live_s) if live_s else NotMeasured("not asked for: --live SECONDS")
     return Report(
@@ -77,6 +82,25 @@ def benchmark(
         no_live=live.reason if isinstance(live, NotMeasured) else "",
         paper=PaperLatency(paper.INFERENCE_MS, paper.INFERENCE_MACHINE),
         notes=(*_remarks(engines), *bundle.manifest.notes),
+        reference=_reference(reference, beside, engines) if reference and beside else None,
+    )
+
+
+def _require_same_windows(bundle: Bundle, reference: Bundle) -> None:
+    ours, theirs = bundle.manifest.network, reference.manifest.network
+    if (ours.modalities, ours.steps, ours.classes) != (theirs.modalities, theirs.steps, theirs.classes):
+        raise ConfigError(f"bundle {reference} takes other windows or has other classes than {bundle}; name another")
+
+
+def _reference(bundle: Bundle, measured: Latency | NotMeasured, engines: tuple[EngineRow, ...]) -> Reference:
+    latency = measured if isinstance(measured, Latency) else None
+    return Reference(
+        bundle=bundle.manifest.name,
+        network=bundle.manifest.network,
+        multiply_adds=flops.total(bundle.manifest.network).multiply_adds,
+        latency=latency,
+        reason=measured.reason if isinstance(measured, NotMeasured) else "",
+        times_faster={row.engine: latency.p50_ms / row.latency.p50_ms for row in engines if latency and row.latency},
     )
 
 

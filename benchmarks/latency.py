@@ -14,7 +14,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, TypeAlias, get_args
 
 import msgspec
 import numpy as np
@@ -24,6 +24,9 @@ from edgepain.bundle import Bundle
 
 EngineName = Literal["torch", "plain", "fp32", "int8", "openvino-fp32", "openvino-bf16", "openvino-int8"]
 ENGINES: tuple[EngineName, ...] = get_args(EngineName)
+# torch on the network of another bundle, which this one is set beside.
+REFERENCE: Literal["reference"] = "reference"
+Measured: TypeAlias = "EngineName | Literal['reference']"
 # What an engine is handed beside the bundle: weights for torch, a graph for these.
 GRAPHS: tuple[EngineName, ...] = ("plain", "openvino-int8")
 BATCH = 32
@@ -69,16 +72,17 @@ def measure(
     *,
     weights: Path | None = None,
     graphs: Mapping[EngineName, Path | NotMeasured] | None = None,
+    reference: Bundle | None = None,
     runs: int = 300,
     progress: Callable[[int, int], None] | None = None,
-) -> dict[EngineName, Latency | NotMeasured]:
+) -> dict[Measured, Latency | NotMeasured]:
     """Measure every engine on the golden windows of `bundle`, `runs` answers each.
 
     weights: safetensors of the network for torch; without them torch computes on random weights. graphs: for those in
-    GRAPHS.
+    GRAPHS. reference: a bundle whose network torch computes too, on random weights, under REFERENCE.
     """
-    results: dict[EngineName, Latency | NotMeasured] = {}
-    workers: dict[EngineName, _Worker] = {}
+    results: dict[Measured, Latency | NotMeasured] = {}
+    workers: dict[Measured, _Worker] = {}
     has = {graph.precision for graph in bundle.manifest.graphs}
     meter = find_meter()
     with _all_closed(workers):
@@ -91,6 +95,8 @@ def measure(
                 results[name] = given or NotMeasured("no such graph was made")
             else:
                 workers[name] = _Worker(name, bundle.root, given if isinstance(given, Path) else None, meter)
+        if reference:
+            workers[REFERENCE] = _Worker("torch", reference.root, None, meter)
         rounds = [WARM_UP, *[ROUND] * (runs // ROUND), *([runs % ROUND] if runs % ROUND else [])]
         steps = len(rounds) + BATCH_ROUNDS
         for index, count in enumerate(rounds):
@@ -104,7 +110,7 @@ def measure(
             if progress:
                 progress(len(rounds) + index + 1, steps)
         results |= {name: worker.result() for name, worker in workers.items()}
-    return {name: results[name] for name in ENGINES}
+    return {name: results[name] for name in (*ENGINES, REFERENCE) if name in results}
 
 
 class _Worker:
@@ -200,7 +206,7 @@ class _Worker:
 
 
 @contextmanager
-def _all_closed(workers: dict[EngineName, _Worker]) -> Iterator[None]:
+def _all_closed(workers: dict[Measured, _Worker]) -> Iterator[None]:
     try:
         yield
     finally:

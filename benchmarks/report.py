@@ -63,6 +63,21 @@ class LiveLatency(msgspec.Struct, frozen=True):
     device: str
 
 
+class Reference(msgspec.Struct, frozen=True):
+    """torch eager of another bundle's network, on random weights, measured in turns with the engines.
+
+    latency: None where it was not measured, then `reason` says why. times_faster: ratio of its median to that of each
+    engine that was measured.
+    """
+
+    bundle: str
+    network: NetworkSpec
+    multiply_adds: int
+    latency: Latency | None
+    reason: str
+    times_faster: dict[EngineName, float]
+
+
 class PaperLatency(msgspec.Struct, frozen=True):
     """What the paper prints."""
 
@@ -93,3 +108,4 @@ class Report(msgspec.Struct, frozen=True):
     no_live: str
     paper: PaperLatency
     notes: tuple[str, ...]
+    reference: Reference | None = None

@@ -10,7 +10,7 @@ from rich.table import Table
 from edgepain.benchmarks import flops
 from edgepain.benchmarks.latency import BATCH, EngineName
 from edgepain.benchmarks.machine import Machine
-from edgepain.benchmarks.report import EngineRow, Report
+from edgepain.benchmarks.report import EngineRow, Reference, Report
 from edgepain.bundle import NetworkSpec
 from edgepain.train import paper
 
@@ -34,6 +34,8 @@ def show(report: Report, console: Console) -> None:
     console.print(_operations_table(report))
     console.print(_why_different(report), highlight=False, markup=False)
     console.print(_latency_table(report))
+    if report.reference:
+        console.print(_beside_reference(report, report.reference), highlight=False, markup=False)
     console.print(_cost_table(report))
     console.print(_below(report), highlight=False, markup=False)
     console.print(_live(report), highlight=False, markup=False)
@@ -81,17 +83,22 @@ def _operations_table(report: Report) -> Table:
 
 
 def _why_different(report: Report) -> str:
-    steps, width = report.network.steps, report.network.width
+    network, width = report.network, report.network.width
     sequence = msgspec.structs.replace(report.network, fusion="sequence")
-    wide_mflops = 2 * flops.lstm_multiply_adds(steps, width) / 1e6
-    lines = [
-        "FCN, ALSTM and Transformer block are needed once a modality; the sum counts them so.",
-        f"2 FLOPs a multiply-add comes to {_share(flops.fcn(sequence))} of the paper's FCN and to "
-        f"{_share(flops.crossmod(sequence))} of its CrossMod in sequence fusion, without norms and activations.",
-        f"ALSTM: the LSTM of the paper's Table 2, {width // 2} wide, has {flops.alstm(sequence).mflops:.1f} MFLOPs; "
-        f"one {width} wide would have {wide_mflops:.1f}.",
-        _why_the_sum_differs(sequence),
-    ]
+    wide_mflops = 2 * flops.lstm_multiply_adds(network.steps, width) / 1e6
+    lines = ["FCN, ALSTM and Transformer block are needed once a modality; the sum counts them so."]
+    if network.stride > 1:
+        lines.append(
+            f"One token stands for {network.stride} points, the width is {width}: the paper has no such network."
+        )
+    else:
+        lines += [
+            f"2 FLOPs a multiply-add comes to {_share(flops.fcn(sequence))} of the paper's FCN and to "
+            f"{_share(flops.crossmod(sequence))} of its CrossMod in sequence fusion, without norms and activations.",
+            f"ALSTM: the LSTM of the paper's Table 2, {width // 2} wide, has {flops.alstm(sequence).mflops:.1f} "
+            f"MFLOPs; one {width} wide would have {wide_mflops:.1f}.",
+            _why_the_sum_differs(sequence),
+        ]
     if report.fvcore:
         lines.append(f"fvcore: n/a ({report.fvcore}).")
     for row in report.operations:
@@ -141,6 +148,21 @@ def _latency_table(report: Report) -> Table:
         )
     table.add_row(f"paper: {report.paper.ms:g} on average", *["n/a"] * 7)
     return table
+
+
+def _beside_reference(report: Report, reference: Reference) -> str:
+    total = next(row for row in report.operations if row.name == flops.TOTAL)
+    fewer = (
+        f"Bundle {reference.bundle!r} has {reference.multiply_adds / 1e6:.2f} million multiply-adds, "
+        f"{reference.multiply_adds / total.multiply_adds:.1f} times as many."
+    )
+    if reference.latency is None:
+        return f"{fewer} torch eager of it: n/a ({reference.reason})."
+    faster = ", ".join(f"{NAMES[name]} {times:.1f}" for name, times in reference.times_faster.items())
+    return (
+        f"{fewer} torch eager of it, in turns with these: p50 {reference.latency.p50_ms:.2f}, p90 "
+        f"{reference.latency.p90_ms:.2f}, p99 {reference.latency.p99_ms:.2f} ms. Times faster than that: {faster}."
+    )
 
 
 def _cost_table(report: Report) -> Table:

@@ -25,6 +25,12 @@ class _OrTrain(click.Command):
 @click.command("bench", cls=_OrTrain)
 @click.argument("bundle", type=click.Path(path_type=Path), required=False)
 @click.option("--run", type=click.Path(path_type=Path), help="Training run of the bundle: torch then has its weights.")
+@click.option(
+    "--reference",
+    type=click.Path(path_type=Path),
+    metavar="BUNDLE",
+    help="Also measure torch eager on the network of this bundle, e.g. of the network that was distilled.",
+)
 @trusted_key_option
 @click.option("--runs", type=click.IntRange(10, 1_000_000), default=300, show_default=True, help="Answers per engine.")
 @click.option(
@@ -47,6 +53,7 @@ class _OrTrain(click.Command):
 def command(
     bundle: Path | None,
     run: Path | None,
+    reference: Path | None,
     trusted_key: Path | None,
     runs: int,
     live_s: float | None,
@@ -65,6 +72,7 @@ def command(
       edgepain bench bundles/first --run runs/first --runs 1000
       edgepain bench bundles/first --json --plot bench.png > bench.json
       edgepain bench bundles/first --live 60
+      edgepain bench bundles/edge --reference bundles/first
       edgepain bench --compare laptop.json pi.json
       edgepain bench train
     """
@@ -86,6 +94,7 @@ def command(
         report = benchmark(
             opened,
             run=run,
+            reference=open_bundle(reference) if reference else None,
             runs=runs,
             live_s=live_s or 0.0,
             progress=lambda done, total: bar.update(task, completed=done, total=total),
