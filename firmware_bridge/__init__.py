@@ -2,6 +2,8 @@
 
 from edgepain.firmware_bridge.assembler import SampleAssembler
 from edgepain.firmware_bridge.clock import DeviceClock
+from edgepain.firmware_bridge.devices import DEFAULT_DEVICE, device_kind, device_names
+from edgepain.firmware_bridge.driver import DeviceKind, Driver, DriverOptions
 from edgepain.firmware_bridge.edgeframe import Frame, FrameDecoder, FrameType
 from edgepain.firmware_bridge.playback import packaged_recording, read_csv, read_e4
 from edgepain.firmware_bridge.recorder import open_recording, read_recording
@@ -9,13 +11,19 @@ from edgepain.firmware_bridge.replay import ReplaySource
 from edgepain.firmware_bridge.serial_source import SerialSource
 
 __all__ = [
+    "DEFAULT_DEVICE",
     "DeviceClock",
+    "DeviceKind",
+    "Driver",
+    "DriverOptions",
     "Frame",
     "FrameDecoder",
     "FrameType",
     "ReplaySource",
     "SampleAssembler",
     "SerialSource",
+    "device_kind",
+    "device_names",
     "open_recording",
     "packaged_recording",
     "read_csv",

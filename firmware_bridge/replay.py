@@ -6,8 +6,10 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from edgepain.firmware_bridge.receiver import Receiver
-from edgepain.firmware_bridge.recorder import Chunk, read_recording
+from edgepain.errors import ConfigError, DataError
+from edgepain.firmware_bridge.devices import DEFAULT_DEVICE, device_kind
+from edgepain.firmware_bridge.driver import Driver
+from edgepain.firmware_bridge.recorder import Chunk, WireRecording, read_recording
 from edgepain.signal import ClockSkew, LinkChange, LinkState, LinkStats, StreamEvent
 
 
@@ -17,7 +19,7 @@ class ReplaySource:
     Arrival times are those of then, changes of the link are dated now. LinkChange(ENDED) comes last and says what of
     the file could not be used.
 
-    Raises DataError where `path` cannot be read, or is no wire log.
+    Raises DataError where `path` cannot be read, is no wire log, or is one of a device that is not known here.
     """
 
     def __init__(self, path: Path | str) -> None:
@@ -28,7 +30,7 @@ class ReplaySource:
             places = "1 place" if recording.damaged_chunks == 1 else f"{recording.damaged_chunks} places"
             self._told += f"; {recording.lost_bytes} bytes of it, in {places}, are damaged and were left out"
         self._chunks = iter(recording.chunks)
-        self._receiver = Receiver()
+        self._driver = _driver(recording, path)
         self._opened = 0
         self._over = False
 
@@ -44,7 +46,7 @@ class ReplaySource:
 
     def stats(self) -> LinkStats:
         """Totals so far."""
-        return self._receiver.stats(max(self._opened - 1, 0))
+        return self._driver.stats(max(self._opened - 1, 0))
 
     def host_s(self, device_s: float) -> float | None:
         """None: the clock of then says nothing of now."""
@@ -52,7 +54,7 @@ class ReplaySource:
 
     def clock_skew(self) -> ClockSkew:
         """The device's clock against that of the machine which recorded it."""
-        return self._receiver.clock.skew()
+        return self._driver.clock.skew()
 
     def close(self) -> None:
         """Nothing more will come."""
@@ -60,11 +62,23 @@ class ReplaySource:
 
     def _events(self, chunk: Chunk) -> Sequence[StreamEvent]:
         if chunk.data:
-            return self._receiver.feed(chunk.data, chunk.arrival_s)
+            return self._driver.feed(chunk.data, chunk.arrival_s)
         self._opened += 1
-        self._receiver.cut()
+        self._driver.cut()
         again = "again " if self._opened > 1 else ""
         return [self._change(LinkState.CONNECTED, f"the line was opened {again}in {self._path}")]
 
     def _change(self, state: LinkState, detail: str) -> LinkChange:
         return LinkChange(state, time.monotonic(), detail)
+
+
+def _driver(recording: WireRecording, path: Path | str) -> Driver:
+    """That of the device which was recorded; logs that do not name one are of edgeframe devices."""
+    name, options = recording.metadata.get("device", DEFAULT_DEVICE), recording.metadata.get("options", {})
+    sound = isinstance(options, dict) and all(isinstance(value, str) for value in options.values())
+    if not isinstance(name, str) or not sound:
+        raise DataError(f"{path}: its description of the device is damaged; name another recording")
+    try:
+        return device_kind(name).driver(options)
+    except ConfigError as error:
+        raise DataError(f"{path}: {error}") from error

@@ -1,4 +1,4 @@
-"""A wearable that speaks edgeframe on a serial port, as a `Source` of samples that survives unplugging.
+"""A wearable on a serial port, as a `Source` of samples that survives unplugging.
 
 Everything happens inside `recv`, in the caller's thread: there is no reader thread to die unseen. Nothing is lost
 while the caller does other work for a while, because the kernel keeps what arrives: at least 4 kB a terminal,
@@ -7,29 +7,21 @@ which is 350 ms of a 115200 baud line filled to the brim, and about 7 s of EDA a
 
 from __future__ import annotations
 
+import contextlib
 import termios
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 
 import serial
 
 from edgepain.errors import PortError
-from edgepain.firmware_bridge.edgeframe import (
-    DEVICE_STREAM,
-    MAX_ENCODED,
-    Command,
-    Frame,
-    FrameType,
-    encode,
-)
+from edgepain.firmware_bridge.devices import DEFAULT_DEVICE, device_kind
 from edgepain.firmware_bridge.ports import open_port
-from edgepain.firmware_bridge.receiver import Receiver
 from edgepain.firmware_bridge.recorder import WireRecorder, open_recording
 from edgepain.signal import ClockSkew, LinkChange, LinkState, LinkStats, StreamEvent
 
-HELLO_PERIOD_S = 1.0
 FIRST_RETRY_S = 0.1
 LAST_RETRY_S = 2.0
 # What a port that was unplugged raises, by call: reads and writes, in_waiting, flushes.
@@ -39,43 +31,47 @@ _GONE = (serial.SerialException, OSError, termios.error)
 class SerialSource:
     """Reads one device. A context manager; not thread-safe.
 
-    port: device path or pyserial URL. record_to: log of everything that comes over the wire (see `recorder`).
-    stall_s: silence after which the link counts as stalled. reconnect_s: how long to wait for a port
-    that went away; None waits for ever.
+    port: device path or pyserial URL. device: what speaks there, a name in `devices`. options: its settings, such as
+    calibration, a text each. baud: None for the device's own. record_to: log of everything that comes over the wire
+    (see `recorder`). stall_s: silence after which the link counts as stalled. reconnect_s: how long to wait for a
+    port that went away; None waits for ever.
 
-    Raises PortError where the port cannot be opened at first, ConfigError where `record_to` exists.
+    Raises PortError where the port cannot be opened at first, ConfigError where `record_to` exists, or device or
+    options are unknown.
     """
 
     def __init__(
         self,
         port: str,
         *,
-        baud: int = 115_200,
+        device: str = DEFAULT_DEVICE,
+        options: Mapping[str, str] | None = None,
+        baud: int | None = None,
         record_to: Path | None = None,
         stall_s: float = 3.0,
         reconnect_s: float | None = None,
     ) -> None:
+        kind = device_kind(device)
+        self._driver = kind.driver(options or {})
         self._name = port
-        self._baud = baud
+        self._baud = baud or kind.baud
         self._stall_s = stall_s
         self._reconnect_s = reconnect_s
-        self._receiver = Receiver()
         self._events: list[StreamEvent] = []
         self._reconnects = 0
-        self._bytes_unframed = 0
-        self._alive_s = self._next_ask_s = time.monotonic()
+        self._alive_s = time.monotonic()
         self._lost_s = self._next_retry_s = self._retry_s = 0.0
-        self._command_id = 0
         self._state = LinkState.CLOSED
-        self._port: serial.Serial | None = open_port(port, baud)
+        self._port: serial.Serial | None = open_port(port, self._baud)
         self._recorder: WireRecorder | None = None
         if record_to is not None:
             try:
-                self._recorder = open_recording(record_to, {"port": port, "baud": baud})
+                facts = {"port": port, "baud": self._baud, "device": device, "options": dict(options or {})}
+                self._recorder = open_recording(record_to, facts)
             except BaseException:
                 self._port.close()
                 raise
-        self._connected(f"{port} at {baud} baud")
+        self._connected(f"{port} at {self._baud} baud")
 
     def recv(self, timeout_s: float) -> Sequence[StreamEvent]:
         """Events since the last call, in order; waits up to `timeout_s` for the first. Empty when none came.
@@ -94,15 +90,15 @@ class SerialSource:
 
     def stats(self) -> LinkStats:
         """Totals since the source was opened."""
-        return self._receiver.stats(self._reconnects)
+        return self._driver.stats(self._reconnects)
 
     def host_s(self, device_s: float) -> float | None:
         """When a sample of session time `device_s` was taken, on this machine's clock, or None: see `Source`."""
-        return self._receiver.clock.host_s(device_s)
+        return self._driver.clock.host_s(device_s)
 
     def clock_skew(self) -> ClockSkew:
         """The device's clock against this machine's."""
-        return self._receiver.clock.skew()
+        return self._driver.clock.skew()
 
     def close(self) -> None:
         """Close the port and the recording. `recv` then gives what is left, with LinkChange(CLOSED) at the end."""
@@ -110,7 +106,7 @@ class SerialSource:
 
     def _read(self, port: serial.Serial, deadline_s: float) -> None:
         try:
-            self._ask_for_hello(port)
+            self._speak(port)
             waiting = port.in_waiting
             if not waiting and time.monotonic() < deadline_s:
                 data = bytes(port.read(1))
@@ -129,39 +125,26 @@ class SerialSource:
     def _take(self, data: bytes, arrival_s: float) -> None:
         if self._recorder is not None:
             self._recorder.write(arrival_s, data)
-        frames = self._receiver.frames
-        events = self._receiver.feed(data, arrival_s)
-        sound = self._receiver.frames > frames
-        self._bytes_unframed = 0 if sound else self._bytes_unframed + len(data)
-        if events or (sound and not self._receiver.wants_hello):
+        frames = self._driver.frames
+        events = self._driver.feed(data, arrival_s)
+        if events or (self._driver.frames > frames and self._driver.introduced):
             self._back_to_life(arrival_s)
         self._events += events
 
-    def _ask_for_hello(self, port: serial.Serial) -> None:
-        now_s = time.monotonic()
-        if not self._receiver.wants_hello or now_s < self._next_ask_s:
+    def _speak(self, port: serial.Serial) -> None:
+        request = self._driver.request(time.monotonic())
+        if not request:
             return
-        self._next_ask_s = now_s + HELLO_PERIOD_S
-        self._command_id = (self._command_id + 1) & 0xFFFF
-        ask = Frame(FrameType.COMMAND, DEVICE_STREAM, self._command_id, 0, bytes([Command.SEND_HELLO]))
         try:
-            port.write(encode(ask))
+            port.write(request)
         except serial.SerialTimeoutException:
-            # A device that does not read its line: it repeats HELLO by itself.
-            self._next_ask_s = float("inf")
+            self._driver.deaf()
 
     def _watch(self, now_s: float) -> None:
         silent_s = now_s - self._alive_s
         if self._state is not LinkState.CONNECTED or silent_s < self._stall_s:
             return
-        if self._bytes_unframed > MAX_ENCODED:
-            detail = (
-                f"{self._bytes_unframed} bytes arrive but no valid frame: wrong baud rate or not an edgeframe device?"
-            )
-        elif self._receiver.wants_hello and self.stats().bytes_read:
-            detail = "frames arrive but the device does not introduce itself (no valid HELLO)"
-        else:
-            detail = f"no data for {silent_s:.1f} s on {self._name}"
+        detail = self._driver.complaint() or f"no data for {silent_s:.1f} s on {self._name}"
         self._change(LinkState.STALLED, now_s, detail)
 
     def _back_to_life(self, now_s: float) -> None:
@@ -171,8 +154,7 @@ class SerialSource:
 
     def _connected(self, detail: str) -> None:
         now_s = time.monotonic()
-        self._alive_s = self._next_ask_s = now_s
-        self._bytes_unframed = 0
+        self._alive_s = now_s
         if self._recorder is not None:
             self._recorder.write(now_s, b"")
         self._change(LinkState.CONNECTED, now_s, detail)
@@ -180,7 +162,7 @@ class SerialSource:
     def _lost(self) -> None:
         now_s = time.monotonic()
         self._release_port()
-        self._receiver.cut()
+        self._driver.cut()
         self._lost_s = now_s
         self._retry_s = FIRST_RETRY_S
         self._next_retry_s = now_s + FIRST_RETRY_S
@@ -207,11 +189,19 @@ class SerialSource:
             self._connected(f"{self._name} is back after {now_s - self._lost_s:.1f} s")
 
     def _close(self, detail: str) -> None:
+        self._take_leave()
         self._release_port()
         if self._recorder is not None:
             self._recorder.close()
         if self._state is not LinkState.CLOSED:
             self._change(LinkState.CLOSED, time.monotonic(), detail)
+
+    def _take_leave(self) -> None:
+        farewell = self._driver.farewell()
+        if self._port is None or not farewell:
+            return
+        with contextlib.suppress(*_GONE):
+            self._port.write(farewell)
 
     def _release_port(self) -> None:
         port, self._port = self._port, None

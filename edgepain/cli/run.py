@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 
 import click
 
+from edgepain.cli.device_options import settings
 from edgepain.cli.trust import trusted_key_option
 
 if TYPE_CHECKING:
-    from edgepain.runtime import Limits
     from edgepain.signal import Source
 
 
@@ -34,7 +34,16 @@ if TYPE_CHECKING:
     help="auto: TensorRT where `edgepain build` made an engine that fits this device, else ONNX Runtime.",
 )
 @click.option("--engines", type=click.Path(path_type=Path), help="Folder of engines, where build was given --out.")
-@click.option("--baud", type=click.IntRange(1), help="Default: 115200.")
+@click.option("--device", help="What is on the port; `edgepain devices` lists them. Default: edgeframe.")
+@click.option(
+    "--device-option",
+    "device_options",
+    multiple=True,
+    callback=settings,
+    metavar="NAME=VALUE",
+    help="Setting of the device, such as its calibration. Repeatable.",
+)
+@click.option("--baud", type=click.IntRange(1), help="Default: that of the device, mostly 115200.")
 @click.option(
     "--hop", default=1.0, show_default=True, type=click.FloatRange(0.05, 3600), help="Seconds between windows."
 )
@@ -55,6 +64,8 @@ def command(
     precision: str | None,
     kind: str,
     engines: Path | None,
+    device: str | None,
+    device_options: dict[str, str],
     baud: int | None,
     hop: float,
     calibration: float | None,
@@ -65,8 +76,8 @@ def command(
 ) -> None:
     """Judge the last 5.5 s of a wearable's signals every second.
 
-    The wearable speaks edgeframe (docs/edgeframe.md). It first rests for a minute, so that its signals can be
-    scaled by what came before. Ctrl-C ends the session with a summary.
+    The wearable speaks edgeframe (docs/edgeframe.md), or is another --device (docs/devices.md). It first rests for a
+    minute, so that its signals can be scaled by what came before. Ctrl-C ends the session with a summary.
 
     A pulled cable is waited for, and a sensor that stops is too, for ever: a day's session must not end with either.
     --give-up ends it then.
@@ -84,8 +95,16 @@ def command(
       edgepain run --port /dev/ttyUSB0 --json | tee decisions.jsonl
       edgepain run --replay monday.wire --model bundles/biovid --json
     """
-    of_a_port = {"baud": baud, "record": record, "duration": duration, "give-up": give_up}
+    of_a_port = {
+        "device": device,
+        "device-option": device_options or None,
+        "baud": baud,
+        "record": record,
+        "duration": duration,
+        "give-up": give_up,
+    }
     _check(port, replay, [name for name, value in of_a_port.items() if value is not None])
+    import math
     import time
 
     from rich.console import Console
@@ -93,7 +112,8 @@ def command(
     from edgepain import __version__
     from edgepain.bundle import demonstration_bundle, open_bundle
     from edgepain.engine import choose_engine
-    from edgepain.runtime import Decider, JsonLines, ServiceManager, Session, TerminalView
+    from edgepain.firmware_bridge import DEFAULT_DEVICE, ReplaySource, SerialSource
+    from edgepain.runtime import Decider, JsonLines, Limits, ServiceManager, Session, TerminalView
 
     bundle = open_bundle(model or demonstration_bundle(), trusted_key=trusted_key)
     if bundle.manifest.demonstration:
@@ -103,7 +123,20 @@ def command(
         click.echo(remark, err=True)
     clock = None if replay else time.monotonic
     decider = Decider(bundle, engine, hop_s=hop, calibration_s=calibration, clock=clock)
-    source, limits = _open(port or "", replay, baud or 115_200, record, duration, give_up)
+    limits = Limits(duration) if give_up is None else Limits(duration, give_up, give_up)
+    source: Source
+    if replay is None:
+        source = SerialSource(
+            port or "",
+            device=device or DEFAULT_DEVICE,
+            options=device_options,
+            baud=baud,
+            record_to=record,
+            reconnect_s=give_up,
+        )
+    else:
+        # A file is never silent, however slow this machine is.
+        source, limits = ReplaySource(replay), Limits(introduction_s=None, patience_s=math.inf)
     service = ServiceManager(hop)
     end_politely()
     if as_json:
@@ -135,21 +168,6 @@ def _check(port: str | None, replay: Path | None, of_a_port: list[str]) -> None:
         raise click.UsageError("give either --port or --replay")
     if replay is not None and of_a_port:
         raise click.UsageError(f"--{of_a_port[0]} is for a port; leave it out with --replay")
-
-
-def _open(
-    port: str, replay: Path | None, baud: int, record: Path | None, duration: float | None, give_up: float | None
-) -> tuple[Source, Limits]:
-    import math
-
-    from edgepain.firmware_bridge import ReplaySource, SerialSource
-    from edgepain.runtime import Limits
-
-    if replay is not None:
-        # A file is never silent, however slow this machine is.
-        return ReplaySource(replay), Limits(introduction_s=None, patience_s=math.inf)
-    source = SerialSource(port, baud=baud, record_to=record, reconnect_s=give_up)
-    return source, Limits(duration) if give_up is None else Limits(duration, give_up, give_up)
 
 
 DEMONSTRATION = (

@@ -457,3 +457,17 @@ def test_the_help_says_how_and_imports_next_to_nothing():
     assert not loaded & {"torch", "pandas", "matplotlib", "scipy", "onnx", "onnxruntime", "numpy", "serial"}
     assert "edgepain run --port /dev/ttyUSB0 --model bundles/biovid --record monday.wire" in done.stdout
     assert "a sensor that stops is too, for ever" in " ".join(done.stdout.split())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (["--device", "toaster"], "'toaster' is no device that is known here; there are: edgeframe"),
+        (["--device-option", "colour=red"], "it takes no options"),
+        (["--device-option", "colour"], "expected NAME=VALUE"),
+    ],
+)
+def test_a_device_that_is_not_known(live, terminal, arguments, complaint):
+    with live(terminal[1], *arguments) as run:
+        assert run.end() == 2, run.errors
+        assert complaint in run.errors
