@@ -30,7 +30,7 @@ EpochChoice = Literal["last", "test-fold"]
 Size = Literal["full", "edge"]
 
 # Width, heads and stride of the network: as in the paper, and of a sibling for a wrist.
-SIZES: dict[Size, tuple[int, int, int]] = {"full": (128, 8, 1), "edge": (48, 4, 4)}
+SIZES: dict[Size, tuple[int, int, int]] = {"full": (128, 8, 1), "edge": (32, 4, 4)}
 
 
 class StageConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
