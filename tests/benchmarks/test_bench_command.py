@@ -15,10 +15,11 @@ import msgspec
 import onnx
 import pytest
 
+from edgepain.benchmarks import flops
 from edgepain.benchmarks.energy import Meter, NoMeter, find_meter
 from edgepain.benchmarks.latency import EngineName
 from edgepain.benchmarks.report import Report
-from edgepain.bundle import Bundle, write_manifest
+from edgepain.bundle import Bundle, demonstration_bundle, write_manifest
 
 
 def bench(*arguments: object, environment: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
@@ -107,6 +108,35 @@ def test_engines_on_the_same_weights_give_the_same_answers(document: dict[str, A
     rows = {row.engine: row for row in msgspec.convert(document, Report).engines}
     assert rows["openvino-fp32"].changed_labels == 0
     assert rows["openvino-fp32"].accuracy == rows["fp32"].accuracy
+
+
+def test_a_small_network_beside_the_one_of_another_bundle(
+    small_run: Any, exported: Bundle, tmp_path: Path, without_torch: dict[str, str]
+) -> None:
+    from edgepain.export import export_run
+
+    spec = msgspec.structs.replace(exported.manifest.network, stride=4)
+    edge = export_run(small_run(spec), tmp_path / "edge")
+    done = bench(edge.root, "--reference", exported.root, "--runs", 13, "--json")
+    assert done.returncode == 0, done.stderr
+    report = msgspec.json.decode(done.stdout, type=Report)
+    found = report.reference
+    assert found
+    assert found.latency
+    assert (found.bundle, found.network) == ("small", exported.manifest.network)
+    assert found.multiply_adds == flops.total(exported.manifest.network).multiply_adds
+    medians_ms = {row.engine: row.latency.p50_ms for row in report.engines if row.latency}
+    assert found.times_faster == {name: pytest.approx(found.latency.p50_ms / ms) for name, ms in medians_ms.items()}
+
+    done = bench(edge.root, "--reference", exported.root, "--runs", 10, environment=without_torch)
+    out = " ".join(done.stdout.split())
+    assert "million multiply-adds" in out
+    assert "torch eager of it: n/a (torch is not installed; install edgepain[bench])" in out
+    assert "One token stands for 4 points, the width is 32: the paper has no such network." in out
+
+    done = bench(edge.root, "--reference", demonstration_bundle(), "--runs", 10)
+    assert done.returncode != 0
+    assert "takes other windows or has other classes" in done.stderr
 
 
 def test_fvcore_and_formula_differ_by_the_weighted_sum_alone(document: dict[str, Any]) -> None:

@@ -5,6 +5,7 @@ import pytest
 from edgepain.benchmarks import flops
 from edgepain.bundle import NetworkSpec
 from edgepain.signal import Modality
+from edgepain.train.config import load_config, network_spec
 
 POOLED = NetworkSpec((Modality.EDA, Modality.ECG), 2)
 SEQUENCE = NetworkSpec((Modality.EDA, Modality.ECG), 2, "sequence")
@@ -44,7 +45,30 @@ def test_total_counts_uni_modal_parts_once_a_modality() -> None:
     assert flops.total(SEQUENCE).multiply_adds == parts + flops.crossmod(SEQUENCE).multiply_adds
 
 
-@pytest.mark.parametrize("spec", [POOLED, SEQUENCE, NetworkSpec((Modality.EDA, Modality.BVP), 3, "pooled", 50, 64, 4)])
+def test_a_stride_leaves_fewer_tokens() -> None:
+    spec = NetworkSpec((Modality.EDA, Modality.ECG), 2, "pooled", 138, 32, 4, 4)
+    assert spec.tokens == 35
+    assert flops.fcn(spec).multiply_adds == 35 * (32 * 1 * 8 + 64 * 32 * 5 + 32 * 64 * 3)
+    lstm = 35 * (4 * 16 * (4 + 16) + 4 * 16 * (16 + 16))
+    assert flops.alstm(spec).multiply_adds == lstm + 35 * 16 + 35 * 16
+
+
+def test_the_small_sibling_needs_a_tenth_at_most() -> None:
+    modalities, config = (Modality.EDA, Modality.BVP), load_config("paper")
+    full, edge = (flops.total(network_spec(modalities, 2, size, config)) for size in ("full", "edge"))
+    assert full == flops.total(NetworkSpec(modalities, 2))
+    assert 10 * edge.multiply_adds < full.multiply_adds
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        POOLED,
+        SEQUENCE,
+        NetworkSpec((Modality.EDA, Modality.BVP), 3, "pooled", 50, 64, 4),
+        NetworkSpec((Modality.EDA, Modality.BVP), 2, "sequence", 138, 32, 4, 4),
+    ],
+)
 def test_fvcore_counts_the_same_but_for_the_weighted_sum(spec: NetworkSpec) -> None:
     from edgepain.benchmarks.counter import fvcore_counts
 

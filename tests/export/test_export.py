@@ -46,21 +46,22 @@ def optimized_operators(path: Path, tmp_path: Path) -> Counter[str]:
 
 
 @pytest.mark.parametrize("fusion", ["pooled", "sequence"])
-@pytest.mark.parametrize("classes", [2, 3])
-def test_lean_network_is_the_same_function(small_run: Any, fusion: str, classes: int) -> None:
-    network = small_run(NetworkSpec(HEART, classes, fusion, 40, 32, 4)).network()
-    x = torch.from_numpy(windows(8))
+@pytest.mark.parametrize(("classes", "steps", "stride"), [(2, 40, 1), (3, 40, 1), (2, 42, 4)])
+def test_lean_network_is_the_same_function(small_run: Any, fusion: str, classes: int, steps: int, stride: int) -> None:
+    network = small_run(NetworkSpec(HEART, classes, fusion, steps, 32, 4, stride)).network()
+    x = torch.from_numpy(windows(8, steps))
     with torch.no_grad():
         found = torch.cat([LeanNetwork(network)(window) for window in torch.split(x, 1)])
         torch.testing.assert_close(found, network(x), atol=1e-4, rtol=1e-5)
 
 
 @pytest.mark.parametrize("fusion", ["pooled", "sequence"])
-def test_traced_graph_answers_like_torch(small_run: Any, fusion: str) -> None:
-    network = small_run(NetworkSpec(HEART, 3, fusion, 40, 32, 4)).network()
+@pytest.mark.parametrize(("steps", "stride"), [(40, 1), (42, 4)])
+def test_traced_graph_answers_like_torch(small_run: Any, fusion: str, steps: int, stride: int) -> None:
+    network = small_run(NetworkSpec(HEART, 3, fusion, steps, 32, 4, stride)).network()
     model = trace(network)
     session = ort.InferenceSession(model.SerializeToString(), session_options(), providers=["CPUExecutionProvider"])
-    x = windows(8)
+    x = windows(8, steps)
     found = np.concatenate([session.run(["logits"], {"window": w[None]})[0] for w in x])
     with torch.no_grad():
         expected = network(torch.from_numpy(x)).numpy()
@@ -69,7 +70,8 @@ def test_traced_graph_answers_like_torch(small_run: Any, fusion: str) -> None:
     operators = Counter(node.op_type for node in model.graph.node)
     assert operators["LSTM"] == 4
     assert operators["Conv"] == 6
-    assert not operators.keys() & {"BatchNormalization", "Dropout", "Loop", "Scan", "Pad"}
+    assert not operators.keys() & {"BatchNormalization", "Dropout", "Loop", "Scan"}
+    assert operators["Pad"] == (0 if stride == 1 else 2)
     assert [(o.domain, o.version) for o in model.opset_import] == [("", 18)]
 
 

@@ -37,10 +37,11 @@ def gradients(block: nn.Module, feature: Tensor) -> dict[str, Tensor]:
     return {name: p.grad.clone() for name, p in block.named_parameters() if p.grad is not None}
 
 
-def test_fcn_without_dropout_gives_the_same_but_for_rounding() -> None:
+@pytest.mark.parametrize("stride", [1, 4])
+def test_fcn_without_dropout_gives_the_same_but_for_rounding(stride: int) -> None:
     torch.manual_seed(0)
     x = torch.randn(B, 1, S)
-    block, twin = FCN(32, 0.0).train(), FCN(32, 0.0).train()
+    block, twin = FCN(32, 0.0, stride).train(), FCN(32, 0.0, stride).train()
     twin.load_state_dict(block.state_dict())
     tokens, feature = in_bf16(twin, x)
     expected_tokens, expected = block(x)

@@ -132,6 +132,41 @@ def test_weights_of_the_alstm_give_its_context(explained: Explained) -> None:
         torch.testing.assert_close(weights @ hidden, context)
 
 
+@pytest.mark.parametrize("fusion", ["pooled", "sequence"])
+def test_of_a_token_each_of_its_time_steps_has_its_weight(fusion: str) -> None:
+    """30 steps are 8 tokens of 4, of which the last has 2 in the window."""
+    torch.manual_seed(4)
+    network = CrossModTransformer(NetworkSpec(MODALITIES, 3, fusion, STEPS, 32, 4, 4)).double().eval()  # type: ignore[arg-type]
+    heads = {str(m): nn.Linear(32, 3).double() for m in MODALITIES}
+    calls: dict[nn.Module, tuple[tuple[Tensor, ...], Tensor]] = {}
+    for module in (m for m in network.modules() if isinstance(m, Attention)):
+        module.register_forward_hook(lambda m, inputs, output: calls.update({m: (inputs, output)}))
+    x = np.random.default_rng(1).normal(size=(2, STEPS))
+    explanation = explain(network, heads, x)  # type: ignore[arg-type]
+    for a in explanation.attention:
+        attention = attention_of(network, a.block, a.query, a.key)
+        with torch.no_grad():
+            tokens = attention.weights(*calls[attention][0])[0].numpy()
+        if not a.over_time:
+            np.testing.assert_array_equal(a.weights, tokens)
+            continue
+        assert a.weights.shape == (4, STEPS, STEPS)
+        for query, key in ((0, 0), (5, 29), (29, 5)):
+            relative = tokens[:, query // 4, key // 4] * 8
+            np.testing.assert_allclose(a.weights[:, query, key] * STEPS, relative)
+        assert a.mean.mean() == pytest.approx(1, abs=0.2)
+    for m, stream in network.streams.items():
+        assert isinstance(stream, UnimodalStream)
+        index = [str(each) for each in MODALITIES].index(m)
+        own = alstm_weights(stream.alstm, stream.alstm(torch.from_numpy(x)[None, index : index + 1])[0])[0]
+        np.testing.assert_allclose(explanation.alstm[m], own.detach().repeat_interleave(4)[:STEPS] * 8)
+    for c in explanation.contributions:
+        assert c.parts.shape == (32, STEPS)
+        assert c.over_time.sum() + c.rest == pytest.approx(c.margin)
+        np.testing.assert_array_equal(c.parts[:, 4], c.parts[:, 7])
+        assert not np.array_equal(c.parts[:, 7], c.parts[:, 8])
+
+
 def test_no_hook_stays_behind(explained: Explained) -> None:
     assert not any(module._forward_hooks for module in explained.network.modules())
 

@@ -181,6 +181,48 @@ def test_with_one_token_all_attention_is_1() -> None:
     torch.testing.assert_close(weights, torch.ones(B, 8, 1, 1), atol=0, rtol=0)
 
 
+@pytest.mark.parametrize("steps", [137, 138, 139, 140])
+def test_with_a_stride_every_time_step_reaches_a_token(steps: int) -> None:
+    """And only those that it stands for, and their neighbours."""
+    x = torch.randn(B, 1, steps, requires_grad=True)
+    fcn, alstm = FCN(32, stride=4).eval(), ALSTM(32, stride=4).eval()
+    for block in (fcn, alstm):
+        tokens, feature = block(x)
+        assert tokens.shape == (B, 35, 32)
+        assert feature.shape == (B, 32)
+        (gradient,) = torch.autograd.grad(tokens.abs().sum(), x)
+        assert (gradient != 0).all()
+    (gradient,) = torch.autograd.grad(fcn.layers[:2](x)[..., 10].abs().sum(), x)
+    assert torch.nonzero(gradient[0, 0]).flatten().tolist() == list(range(37, 45))
+    hidden = alstm(x)[0][0, 9, 16:]
+    (gradient,) = torch.autograd.grad(hidden.sum(), x)
+    assert torch.nonzero(gradient[0, 0]).flatten().tolist() == list(range(40))
+
+
+def test_the_lstm_is_given_the_steps_of_a_token_side_by_side() -> None:
+    alstm, x = ALSTM(32, stride=4).eval(), torch.randn(B, 1, 10)
+    padded = torch.cat([x[:, 0], torch.zeros(B, 2)], dim=1)
+    hidden, _ = alstm.lstm(torch.stack([padded[:, 4 * t : 4 * t + 4] for t in range(3)], dim=1))
+    torch.testing.assert_close(alstm(x)[0][:, :, 16:], hidden)
+
+
+@pytest.mark.parametrize("fusion", ["pooled", "sequence"])
+def test_a_network_with_a_stride_answers_to_both_signals(fusion: str) -> None:
+    network = CrossModTransformer(NetworkSpec((Modality.EDA, Modality.BVP), 3, fusion, S, 32, 4, 4)).eval()
+    x = torch.randn(B, 2, S)
+    assert network(x).shape == (B, 3)
+    for modality in range(2):
+        other = x.clone()
+        other[:, modality, -1] += 5
+        assert not torch.allclose(network(other), network(x))
+
+
+@pytest.mark.parametrize("stride", [0, -1, 70])
+def test_a_stride_leaves_two_tokens(stride: int) -> None:
+    with pytest.raises(ValueError, match="stride must be at least 1 and leave two tokens"):
+        NetworkSpec((Modality.EDA, Modality.BVP), 2, "pooled", S, 32, 4, stride)
+
+
 @pytest.mark.parametrize("fusion", ["pooled", "sequence"])
 @pytest.mark.parametrize("classes", [2, 3])
 @pytest.mark.parametrize("cardiac", [Modality.ECG, Modality.BVP])
