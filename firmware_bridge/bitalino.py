@@ -91,11 +91,12 @@ class BitalinoDecoder:
         self._channels = channels
         self._size = FRAME_BYTES[channels - 1]
         self._tables = crc_tables(self._size)
-        self._pending = np.empty(0, np.uint8)
-        self._last: Octets | None = None
-        self._next = 0
-        self._locked = False
-        self._skipped = 0
+        self._pending: Octets
+        self._last: Octets | None
+        self._next: int
+        self._locked: bool
+        self._skipped: int
+        self.restart()
 
     def feed(self, data: bytes) -> list[Block]:
         """The frames that `data` completes."""
@@ -122,6 +123,12 @@ class BitalinoDecoder:
             count = min(2 * count, _MOST_BLOCK)
         self._pending = buffer[at:].copy()
         return blocks
+
+    def restart(self) -> None:
+        """Forget the line: the device was started anew. Counters stay."""
+        self._pending = np.empty(0, np.uint8)
+        self._last, self._next = None, 0
+        self._locked, self._skipped = False, 0
 
     def _find(self, buffer: Octets, count: int) -> tuple[int, int | None]:
         """Where three frames in a row begin and the first one's sequence; else how much holds none, and None.
@@ -179,13 +186,13 @@ class BitalinoDecoder:
 
     def _residue(self, frames: Octets) -> Octets:
         """CRC4 of [n, size] frames, that of sound ones being 0."""
-        residue = self._tables[0][frames[:, 0]]
+        residue: Octets = self._tables[0][frames[:, 0]]
         for k in range(1, self._size):
             residue ^= self._tables[k][frames[:, k]]
         return residue
 
     def _block(self, frames: Octets) -> Block:
-        return Block(self._next, unpack(frames, self._channels), frames[:, -2] >> 4)
+        return Block(self._next, unpack(frames, self._channels), (frames[:, -2] >> 4).astype(np.uint8))
 
 
 def unpack(frames: Octets, channels: int) -> npt.NDArray[np.uint16]:

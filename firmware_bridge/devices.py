@@ -18,6 +18,7 @@ GROUP = "edgepain.devices"
 DEFAULT_DEVICE = "edgeframe"
 _OWN = {
     "edgeframe": "edgepain.firmware_bridge.edgeframe_driver",
+    "bitalino": "edgepain.firmware_bridge.bitalino_driver",
 }
 
 

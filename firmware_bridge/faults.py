@@ -59,6 +59,13 @@ class FaultPlan:
         if any(not 0 <= at_s < float("inf") for at_s in self.reboots_s):
             raise ConfigError(f"a reboot needs a time from 0, got {list(self.reboots_s)}")
 
+    def require_before(self, end_s: float) -> None:
+        """Raises ConfigError where a fault lies behind the end of what is played."""
+        last_s = max((outage.at_s for outage in (*self.pauses, *self.unplugs)), default=0.0)
+        last_s = max(last_s, *self.reboots_s, 0.0)
+        if last_s >= end_s:
+            raise ConfigError(f"a fault at {last_s:g} s never comes: the recording ends at {end_s:g} s")
+
     def turns(self) -> list[tuple[float, Turn]]:
         """When the device's state changes, in order."""
         turns = []

@@ -7,11 +7,17 @@ import os
 import select
 import struct
 import termios
+import time
 import tty
+from collections.abc import Callable
 from pathlib import Path
 
 from edgepain.errors import ConfigError
 
+# At the end the reader gets this long, from the last byte it took, to fetch the rest.
+DRAIN_S = 3.0
+# The kernel moves bytes through two buffers and shows one: what stays empty for so long is empty.
+_SETTLED_S = 0.1
 _READ_SIZE = 4096
 
 
@@ -95,3 +101,22 @@ class PtyLink:
             return 0
         count: int = struct.unpack("i", fcntl.ioctl(self._fds[1], termios.FIONREAD, b"\0" * 4))[0]
         return count
+
+
+def drain(link: PtyLink, listen: Callable[[], object]) -> int:
+    """Stay until the reader has everything, because what it has not read goes when the port does; bytes left unread.
+
+    listen: called again and again meanwhile; waits a moment for what the reader says, and obeys.
+    """
+    left, moved_s, settled_s, unread = -1, time.monotonic(), time.monotonic(), 0
+    while link.plugged:
+        listen()
+        now_s = time.monotonic()
+        unread = link.backlog + link.unread()
+        if unread != left:
+            left, moved_s = unread, now_s
+        if unread:
+            settled_s = now_s
+        if now_s - settled_s > _SETTLED_S or now_s - moved_s > DRAIN_S:
+            break
+    return unread

@@ -13,15 +13,11 @@ from typing import Any
 from edgepain.errors import ConfigError, PortError
 from edgepain.firmware_bridge.edgeframe import Command, Frame, FrameDecoder, FrameType, encode
 from edgepain.firmware_bridge.faults import REBOOT_S, FaultPlan, FaultyLine, Turn
-from edgepain.firmware_bridge.pty_link import PtyLink
+from edgepain.firmware_bridge.pty_link import PtyLink, drain
 from edgepain.firmware_bridge.wearable import HELLO, STATUS, Due, Wearable
 
 # A reader that takes nothing for so long while there is more to send is not coming back.
 READER_GONE_S = 30.0
-# At the end the reader gets this long, from the last byte it took, to fetch the rest.
-DRAIN_S = 3.0
-# The kernel moves bytes through two buffers and shows one: what stays empty for so long is empty.
-_SETTLED_S = 0.1
 _POLL_S = 0.02
 
 
@@ -47,10 +43,7 @@ class Simulator:
     def __init__(self, wearable: Wearable, link: PtyLink, options: PlayOptions, plan: FaultPlan) -> None:
         if not 0 < options.speed < float("inf"):
             raise ConfigError(f"speed must be a positive number, got {options.speed}")
-        last = max((outage.at_s for outage in (*plan.pauses, *plan.unplugs)), default=0.0)
-        last = max(last, *plan.reboots_s, 0.0)
-        if not options.loop and last >= wearable.duration_s:
-            raise ConfigError(f"a fault at {last:g} s never comes: the recording ends at {wearable.duration_s:g} s")
+        plan.require_before(float("inf") if options.loop else wearable.duration_s)
         self._wearable = wearable
         self._link = link
         self._options = options
@@ -88,7 +81,7 @@ class Simulator:
                 else:
                     self._send_due(item)
                 on_progress(at_s)
-            self._drain()
+            self._unread = drain(self._link, lambda: self._listen(_POLL_S))
         finally:
             self._link.unplug()
 
@@ -189,17 +182,3 @@ class Simulator:
             self._wearable.reboot(self._played_s, REBOOT_S)
         if turn in (Turn.REPLUG, Turn.BOOTED):
             self._send(self._wearable.hello(self._played_s), "device")
-
-    def _drain(self) -> None:
-        """Stay until the reader has everything: what it has not read goes when the port does."""
-        left, moved_s, settled_s = -1, time.monotonic(), time.monotonic()
-        while self._link.plugged:
-            self._listen(_POLL_S)
-            now_s = time.monotonic()
-            self._unread = self._link.backlog + self._link.unread()
-            if self._unread != left:
-                left, moved_s = self._unread, now_s
-            if self._unread:
-                settled_s = now_s
-            if now_s - settled_s > _SETTLED_S or now_s - moved_s > DRAIN_S:
-                return

@@ -7,9 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from edgepain.cli.device_options import settings
+
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from edgepain.firmware_bridge.bitalino_simulator import BitalinoSimulator
+    from edgepain.firmware_bridge.faults import FaultPlan
+    from edgepain.firmware_bridge.pty_link import PtyLink
     from edgepain.firmware_bridge.simulator import Simulator
     from edgepain.signal import Recording
 
@@ -27,6 +32,15 @@ _PROBABILITY = click.FloatRange(0, 1)
 
 @click.command()
 @click.argument("recording", required=False, type=click.Path(exists=True, path_type=Path))
+@click.option("--device", type=click.Choice(["edgeframe", "bitalino"]), default="edgeframe", show_default=True)
+@click.option(
+    "--device-option",
+    "device_options",
+    multiple=True,
+    callback=settings,
+    metavar="NAME=VALUE",
+    help="What `edgepain run` is told of the device, too: ports and calibration. Repeatable.",
+)
 @click.option("--link", type=click.Path(path_type=Path), help="Symlink to the port; stays the same after a replug.")
 @click.option("--speed", type=float, default=1.0, show_default=True, help="Seconds of play a second.")
 @click.option("--start", type=click.FloatRange(min=0), default=0.0, help="Begin at this second of the recording.")
@@ -60,15 +74,17 @@ _PROBABILITY = click.FloatRange(0, 1)
 @click.option("--reboot", type=float, multiple=True, metavar="AT", help="Device restarts at AT. Repeatable.")
 @click.option("--report", is_flag=True, help="End with one line of JSON on stderr: what was sent and injected.")
 def command(recording: Path | None, **options: Any) -> None:
-    """Play RECORDING as a wearable that speaks edgeframe on a pseudo-terminal.
+    """Play RECORDING as a wearable on a pseudo-terminal, one that speaks edgeframe or a BITalino.
 
     RECORDING is an Empatica E4 session folder, or a CSV file with time_s and any of eda_us, ecg_mv, bvp_au;
     without it, the synthetic recording of the package is played. The first line on stdout names the port.
+    A BITalino begins when it is told to measure; --no-wait, --drop-when-full and --sample-type are not for it.
 
     \b
     Examples:
       edgepain simulate --link /tmp/wearable
       edgepain simulate S02/ --link /tmp/wearable --speed 10 --unplug 60:5 --bit-errors 1e-5
+      edgepain simulate --device bitalino --device-option bvp=A1 --link /tmp/bitalino
     """
     import json
 
@@ -88,20 +104,10 @@ def command(recording: Path | None, **options: Any) -> None:
             click.echo(_summary(report), err=True)
 
 
-def _simulator(played: Recording, options: dict[str, Any]) -> Simulator:
-    import secrets
-
+def _simulator(played: Recording, options: dict[str, Any]) -> Simulator | BitalinoSimulator:
     from edgepain.firmware_bridge.faults import FaultPlan, Outage
     from edgepain.firmware_bridge.pty_link import PtyLink
-    from edgepain.firmware_bridge.simulator import PlayOptions, Simulator
-    from edgepain.firmware_bridge.wearable import Wearable
 
-    wearable = Wearable(
-        played,
-        sample_type=options["sample_type"],
-        skew_ppm=options["skew_ppm"],
-        boot_id=secrets.randbits(32),
-    )
     plan = FaultPlan(
         seed=options["seed"],
         bit_errors=options["bit_errors"],
@@ -112,11 +118,41 @@ def _simulator(played: Recording, options: dict[str, Any]) -> Simulator:
         unplugs=[Outage(*at) for at in options["unplug"]],
         reboots_s=options["reboot"],
     )
+    make = _bitalino if options["device"] == "bitalino" else _edgeframe
+    return make(played, PtyLink(options["link"]), plan, options)
+
+
+def _edgeframe(played: Recording, link: PtyLink, plan: FaultPlan, options: dict[str, Any]) -> Simulator:
+    import secrets
+
+    from edgepain.firmware_bridge import device_kind
+    from edgepain.firmware_bridge.simulator import PlayOptions, Simulator
+    from edgepain.firmware_bridge.wearable import Wearable
+
+    device_kind("edgeframe").parse(options["device_options"])
+    wearable = Wearable(
+        played,
+        sample_type=options["sample_type"],
+        skew_ppm=options["skew_ppm"],
+        boot_id=secrets.randbits(32),
+    )
     play = PlayOptions(options["speed"], options["loop"], options["wait"], options["drop_when_full"])
-    return Simulator(wearable, PtyLink(options["link"]), play, plan)
+    return Simulator(wearable, link, play, plan)
 
 
-def _play(simulator: Simulator, duration_s: float | None, console: Console) -> None:
+def _bitalino(played: Recording, link: PtyLink, plan: FaultPlan, options: dict[str, Any]) -> BitalinoSimulator:
+    from edgepain.firmware_bridge.bitalino_driver import KIND, BitalinoOptions
+    from edgepain.firmware_bridge.bitalino_simulator import BitalinoSimulator, SimulatedBitalino
+
+    if not options["wait"] or options["drop_when_full"] or options["sample_type"] != "f4":
+        raise click.UsageError("--no-wait, --drop-when-full and --sample-type are not for a BITalino; leave them out")
+    settings_of_it = KIND.parse(options["device_options"])
+    assert isinstance(settings_of_it, BitalinoOptions)
+    board = SimulatedBitalino(played, settings_of_it, options["skew_ppm"])
+    return BitalinoSimulator(board, link, plan, options["speed"], options["loop"])
+
+
+def _play(simulator: Simulator | BitalinoSimulator, duration_s: float | None, console: Console) -> None:
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
     columns = (TextColumn("playing"), BarColumn(), TextColumn("{task.completed:.0f} s"), TimeRemainingColumn())
