@@ -52,9 +52,9 @@ def explained(request: pytest.FixtureRequest) -> Explained:
     return make_explained(request.param, biases=True)
 
 
-def make_explained(fusion: str, biases: bool) -> Explained:
+def make_explained(fusion: str, biases: bool, stride: int = 1) -> Explained:
     torch.manual_seed(4)
-    network = CrossModTransformer(NetworkSpec(MODALITIES, 3, fusion, STEPS, 32, 4)).double().eval()
+    network = CrossModTransformer(NetworkSpec(MODALITIES, 3, fusion, STEPS, 32, 4, stride)).double().eval()
     heads = {str(m): nn.Linear(32, 3).double() for m in MODALITIES}
     for parameter in network.parameters():
         parameter.data.mul_(2)
@@ -135,14 +135,8 @@ def test_weights_of_the_alstm_give_its_context(explained: Explained) -> None:
 @pytest.mark.parametrize("fusion", ["pooled", "sequence"])
 def test_of_a_token_each_of_its_time_steps_has_its_weight(fusion: str) -> None:
     """30 steps are 8 tokens of 4, of which the last has 2 in the window."""
-    torch.manual_seed(4)
-    network = CrossModTransformer(NetworkSpec(MODALITIES, 3, fusion, STEPS, 32, 4, 4)).double().eval()  # type: ignore[arg-type]
-    heads = {str(m): nn.Linear(32, 3).double() for m in MODALITIES}
-    calls: dict[nn.Module, tuple[tuple[Tensor, ...], Tensor]] = {}
-    for module in (m for m in network.modules() if isinstance(m, Attention)):
-        module.register_forward_hook(lambda m, inputs, output: calls.update({m: (inputs, output)}))
-    x = np.random.default_rng(1).normal(size=(2, STEPS))
-    explanation = explain(network, heads, x)  # type: ignore[arg-type]
+    explained = make_explained(fusion, biases=True, stride=4)
+    network, calls, x, explanation = explained.network, explained.calls, explained.x, explained.explanation
     for a in explanation.attention:
         attention = attention_of(network, a.block, a.query, a.key)
         with torch.no_grad():
@@ -171,8 +165,9 @@ def test_no_hook_stays_behind(explained: Explained) -> None:
     assert not any(module._forward_hooks for module in explained.network.modules())
 
 
-def test_without_biases_time_steps_make_up_the_whole_margin() -> None:
-    explained = make_explained("sequence", biases=False)
+@pytest.mark.parametrize("stride", [1, 3])
+def test_without_biases_time_steps_make_up_the_whole_margin(stride: int) -> None:
+    explained = make_explained("sequence", biases=False, stride=stride)
     logits = explained.explanation.logits
     answer = explained.explanation.answer
     for c in explained.explanation.contributions:
