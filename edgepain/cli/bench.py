@@ -1,4 +1,4 @@
-"""`edgepain bench`: FLOPs, latency and memory of a bundle; `edgepain bench train`: the speed of training."""
+"""`edgepain bench`: FLOPs, latency and memory of a bundle; of training and of decoders where that is asked for."""
 
 from __future__ import annotations
 
@@ -7,22 +7,25 @@ from typing import Any
 
 import click
 
+from edgepain.cli.bench_bridge import command as bridge_command
 from edgepain.cli.bench_train import command as train_command
 from edgepain.cli.trust import trusted_key_option
 
+_OTHERS = {"train": train_command, "bridge": bridge_command}
 
-class _OrTrain(click.Command):
-    """Where the first argument is `train`, that command is meant (a bundle of this name is ./train)."""
+
+class _OrOther(click.Command):
+    """Where the first argument is `train` or `bridge`, that command is meant (a bundle of this name is ./train)."""
 
     def make_context(
         self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
     ) -> click.Context:
-        if args[:1] == ["train"]:
-            return train_command.make_context(f"{info_name} train", args[1:], parent, **extra)
+        if args and args[0] in _OTHERS:
+            return _OTHERS[args[0]].make_context(f"{info_name} {args[0]}", args[1:], parent, **extra)
         return super().make_context(info_name, args, parent, **extra)
 
 
-@click.command("bench", cls=_OrTrain)
+@click.command("bench", cls=_OrOther)
 @click.argument("bundle", type=click.Path(path_type=Path), required=False)
 @click.option("--run", type=click.Path(path_type=Path), help="Training run of the bundle: torch then has its weights.")
 @click.option(
@@ -64,7 +67,8 @@ def command(
     """Measure BUNDLE (by default the packaged demonstration) beside the paper's figures.
 
     Every engine runs in a process of its own, on one thread, in turns with the others. What cannot be measured
-    here reads n/a and says why. `edgepain bench train` measures training instead; see its own --help.
+    here reads n/a and says why. `edgepain bench train` measures training instead, `edgepain bench bridge` the decoders
+    of wearables; see their own --help.
 
     \b
     Examples:
@@ -75,6 +79,7 @@ def command(
       edgepain bench bundles/edge --reference bundles/first
       edgepain bench --compare laptop.json pi.json
       edgepain bench train
+      edgepain bench bridge
     """
     if compare:
         _compare(bundle, *compare)

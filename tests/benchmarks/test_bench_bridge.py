@@ -1,0 +1,36 @@
+"""`edgepain bench bridge` as a process: what it says, and that decoders and loops agree."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from edgepain.benchmarks import byte_loops
+from edgepain.benchmarks.bridge import benchmark_bridge
+
+
+def bench(*arguments: str) -> str:
+    command = [sys.executable, "-W", "error", "-m", "edgepain", "bench", "bridge", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_every_decoder_stands_beside_its_loop():
+    report = json.loads(bench("--megabytes", "1", "--rounds", "1", "--json"))
+    assert [row["decoder"] for row in report["rows"]] == ["edgeframe", "BITalino, 4 channels", "BITalino, 6 channels"]
+    assert all(row["large_mb_s"] > row["loop_mb_s"] > 0 for row in report["rows"])
+    assert all(row["frames"] > 1000 for row in report["rows"])
+
+
+def test_a_person_gets_a_table():
+    text = bench("--megabytes", "1", "--rounds", "1")
+    assert "byte loop" in text
+    assert "become samples in" in text
+
+
+def test_a_loop_that_finds_other_frames_is_not_compared(monkeypatch):
+    monkeypatch.setattr(byte_loops, "edgeframe_frames", lambda wire: [])
+    with pytest.raises(ValueError, match="edgeframe: the decoder found .* frames, the loop 0"):
+        benchmark_bridge(1.0, 1)
