@@ -32,5 +32,5 @@ def test_a_person_gets_a_table():
 
 def test_a_loop_that_finds_other_frames_is_not_compared(monkeypatch):
     monkeypatch.setattr(byte_loops, "edgeframe_frames", lambda wire: [])
-    with pytest.raises(ValueError, match="edgeframe: the decoder found .* frames, the loop 0"):
+    with pytest.raises(ValueError, match=r"edgeframe: the decoder found .* frames, the loop 0"):
         benchmark_bridge(1.0, 1)
