@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import subprocess
+import sys
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -300,6 +304,33 @@ def test_distilled_from_the_command_line_to_a_verified_bundle(
     answer = edgepain("inspect", tmp_path / "bundle")
     assert "distilled from full" in " ".join(answer.out.split())
     assert "one token for 4 points" in " ".join(answer.out.split())
+
+
+def test_a_killed_distillation_goes_on_to_the_same_networks(
+    edgepain: Callable[..., Any],
+    teacher: Run,
+    student: Run,
+    tmp_path: Path,
+    left_behind: Callable[[Path], dict[str, Any]],
+) -> None:
+    out = tmp_path / "edge"
+    arguments = ["--distill", teacher.folder, "--size", "edge", "--threads", 1, "--out", out]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "edgepain", "train", *map(str, arguments)],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+    with process:
+        while not list(out.glob("folds/seed0-fold01/stages/*/state.safetensors")):
+            assert process.poll() is None
+            time.sleep(0.005)
+        process.kill()
+    unfinished = open_run(out).unfinished()
+    assert "seed0-fold02/crossmod" in unfinished
+    answer = edgepain("train", "--resume", out, "--workers", 2)
+    assert answer.code == 0, answer.err
+    assert left_behind(out) == left_behind(student.folder)
 
 
 @pytest.mark.parametrize(
