@@ -10,14 +10,7 @@ A frame of 1…6 channels has 3, 4, 6, 7, 8, 8 bytes. Read from its end, whose b
 s1…s6 are the ports that are on, in ascending order; s5 and s6 have 6 bits. CRC4 is x⁴+x+1 from 0, highest bit
 first, over every bit but its own. There is neither a start byte nor a time.
 
-A misaligned frame passes CRC4 6 to 17 times in 100. So the decoder locks on three frames in a row with right CRC
-and sequence; from there it takes frames one by one, and whatever does not follow on (wrong CRC, a jump of the
-sequence) makes it lock anew, a byte at a time:
-
-    before   the rest of a frame, text: skipped up to the lock
-    inside   a flipped bit costs its frame; a lost or added byte that frame and, at worst, the two around it
-    after    up to two frames before the end of a damaged stretch wait for a third that proves them
-
+A misaligned frame passes CRC4 6 to 17 times in 100: see `fixed_frames` for what is done about that.
 Loss is known modulo 16: `lost` counts the least that fits.
 """
 
@@ -28,16 +21,13 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-Octets = npt.NDArray[np.uint8]
+from edgepain.firmware_bridge.fixed_frames import FixedFrameDecoder, Flags, Octets, Places, xor_of
 
 FRAME_BYTES = (3, 4, 6, 7, 8, 8)
-LOCK_FRAMES = 3
 SEQUENCES = 16
 RATES_HZ = {1: 0x03, 10: 0x43, 100: 0x83, 1000: 0xC3}
 STOP = b"\x00"
 VERSION = b"\x07"
-# Frames looked at in one go: small after a fault, so that a noisy line does not cost every look a long block.
-_LEAST_BLOCK, _MOST_BLOCK = 32, 4096
 
 
 def start_command(ports: tuple[int, ...]) -> bytes:
@@ -52,7 +42,7 @@ def rate_command(rate_hz: int) -> bytes:
 
 @dataclass(frozen=True)
 class Block:
-    """Frames without a gap between them. first: number of the first one, counting those known to be lost.
+    """Frames without a gap between them. first: number of the first one, from 0, counting those known to be lost.
 
     analog: [frames, channels] uint16, in the order of the ports; channels 5 and 6 have 6 bits. digital: [frames]
     uint8, I1 I2 O1 O2 from bit 3 down.
@@ -63,23 +53,8 @@ class Block:
     digital: Octets
 
 
-@dataclass(slots=True)
-class BitalinoCounters:
-    """Totals of a decoder. frames: sound ones. lost: at least so many, by sequence; damaged ones are among them.
-
-    crc_errors: stretches of a frame's length, after the first lock, that held no frame. repeated: frames that came
-    twice. skipped_bytes: bytes in no frame, those before the first lock included.
-    """
-
-    frames: int = 0
-    crc_errors: int = 0
-    lost: int = 0
-    repeated: int = 0
-    skipped_bytes: int = 0
-
-
-class BitalinoDecoder:
-    """Bytes in, in pieces of any size; blocks of sound frames out. Never raises; holds less than three frames.
+class BitalinoDecoder(FixedFrameDecoder[Block]):
+    """Bytes in, in pieces of any size; blocks of sound frames out. Never raises. `lost` is 'at least'.
 
     Raises ValueError where `channels` is not 1 to 6.
     """
@@ -87,112 +62,31 @@ class BitalinoDecoder:
     def __init__(self, channels: int) -> None:
         if not 1 <= channels <= len(FRAME_BYTES):
             raise ValueError(f"a BITalino has 1 to 6 channels, got {channels}")
-        self.counters = BitalinoCounters()
         self._channels = channels
-        self._size = FRAME_BYTES[channels - 1]
-        self._tables = crc_tables(self._size)
-        self._pending: Octets
-        self._last: Octets | None
-        self._next: int
-        self._locked: bool
-        self._skipped: int
-        self.restart()
-
-    def feed(self, data: bytes) -> list[Block]:
-        """The frames that `data` completes."""
-        buffer = np.concatenate((self._pending, np.frombuffer(data, np.uint8)))
-        blocks: list[Block] = []
-        at, count = 0, _LEAST_BLOCK
-        while True:
-            if not self._locked:
-                skipped, sequence = self._find(buffer[at:], count)
-                self._skip(skipped)
-                at += skipped
-                if sequence is None:
-                    if buffer.size - at < LOCK_FRAMES * self._size:
-                        break
-                    count = min(2 * count, _MOST_BLOCK)
-                    continue
-                self._lock(sequence)
-                count = _LEAST_BLOCK
-            there = min((buffer.size - at) // self._size, count)
-            if not there:
-                break
-            taken = self._take(buffer[at : at + there * self._size].reshape(there, self._size), blocks)
-            at += taken * self._size
-            count = min(2 * count, _MOST_BLOCK)
-        self._pending = buffer[at:].copy()
-        return blocks
+        self._tables = crc_tables(FRAME_BYTES[channels - 1])
+        super().__init__(FRAME_BYTES[channels - 1])
 
     def restart(self) -> None:
-        """Forget the line: the device was started anew. Counters stay."""
-        self._pending = np.empty(0, np.uint8)
-        self._last, self._next = None, 0
-        self._locked, self._skipped = False, 0
+        """Forget the line, and number frames anew. Counters stay."""
+        super().restart()
+        self._next = 0
 
-    def _find(self, buffer: Octets, count: int) -> tuple[int, int | None]:
-        """Where three frames in a row begin and the first one's sequence; else how much holds none, and None.
+    def _sound(self, frames: Octets) -> Flags:
+        return np.equal(xor_of(self._tables, frames), 0)
 
-        Looks at the beginnings within the first `count` frames' length of `buffer`.
-        """
-        size = self._size
-        offsets = min(buffer.size - LOCK_FRAMES * size + 1, count * size)
-        if offsets <= 0:
-            return 0, None
-        span = buffer[: offsets + LOCK_FRAMES * size - 1]
-        sound = self._residue(np.lib.stride_tricks.sliding_window_view(span, size)) == 0
-        sequence = span[size - 1 :] >> 4
-        fits = sound[:offsets].copy()
-        for k in range(1, LOCK_FRAMES):
-            fits &= sound[k * size :][:offsets]
-            fits &= (sequence[k * size :][:offsets] - sequence[:offsets]) & 15 == k
-        first = int(fits.argmax())
-        return (first, int(sequence[first])) if fits[first] else (offsets, None)
+    def _places(self, frames: Octets) -> Places:
+        return (frames[:, -1] >> 4).astype(np.int64)
 
-    def _lock(self, sequence: int) -> None:
-        lost = (sequence - self._next) % SEQUENCES
-        if self._last is not None:
-            self.counters.lost += lost
-        # Numbers agree with the sequence modulo 16, from the first frame on.
-        self._next += lost
-        self._skipped = 0
-        self._locked = True
+    def _follows(self, steps: Places) -> Flags:
+        follows: Flags = (steps & 15) == 1
+        return follows
 
-    def _skip(self, count: int) -> None:
-        self.counters.skipped_bytes += count
-        if self._last is not None:
-            before = -(-self._skipped // self._size)
-            self._skipped += count
-            self.counters.crc_errors += -(-self._skipped // self._size) - before
-
-    def _take(self, frames: Octets, blocks: list[Block]) -> int:
-        """Take the frames [n, size] that follow on; how many were used up. The first that does not loses the lock."""
-        sequence = frames[:, -1] >> 4
-        expected = (self._next + np.arange(len(frames))) & 15
-        good = (self._residue(frames) == 0) & (sequence == expected)
-        count = int(good.argmin()) if not good.all() else len(frames)
-        if count:
-            blocks.append(self._block(frames[:count]))
-            self._last = frames[count - 1].copy()
-            self._next += count
-            self.counters.frames += count
-        if count == len(frames):
-            return count
-        if self._last is not None and np.array_equal(frames[count], self._last):
-            self.counters.repeated += 1
-            return count + 1
-        self._locked = False
-        return count
-
-    def _residue(self, frames: Octets) -> Octets:
-        """CRC4 of [n, size] frames, that of sound ones being 0."""
-        residue: Octets = self._tables[0][frames[:, 0]]
-        for k in range(1, self._size):
-            residue ^= self._tables[k][frames[:, k]]
-        return residue
-
-    def _block(self, frames: Octets) -> Block:
-        return Block(self._next, unpack(frames, self._channels), (frames[:, -2] >> 4).astype(np.uint8))
+    def _block(self, frames: Octets, places: Places, step: int | None) -> Block:
+        lost = 0 if step is None else (step - 1) % SEQUENCES
+        self.counters.lost += lost
+        first = self._next + lost
+        self._next = first + len(frames)
+        return Block(first, unpack(frames, self._channels), (frames[:, -2] >> 4).astype(np.uint8))
 
 
 def unpack(frames: Octets, channels: int) -> npt.NDArray[np.uint16]:
@@ -229,7 +123,7 @@ def pack(samples: npt.NDArray[np.uint16], first: int = 0, digital: int = 0) -> b
     b[7] = (s[4] & 0x03) << 6 | s[5]
     frames = b[FRAME_BYTES[channels - 1] - 1 :: -1].T.astype(np.uint8)
     tables = crc_tables(frames.shape[1])
-    frames[:, -1] |= np.bitwise_xor.reduce([table[frames[:, k]] for k, table in enumerate(tables)])
+    frames[:, -1] |= xor_of(tables, frames)
     return frames.tobytes()
 
 

@@ -18,7 +18,6 @@ from edgepain.errors import ConfigError
 from edgepain.firmware_bridge.assembler import RESTART_GAP_S
 from edgepain.firmware_bridge.bitalino import (
     FRAME_BYTES,
-    LOCK_FRAMES,
     SEQUENCES,
     STOP,
     VERSION,
@@ -30,6 +29,7 @@ from edgepain.firmware_bridge.bitalino import (
 from edgepain.firmware_bridge.block_mean import BlockMean
 from edgepain.firmware_bridge.clock import DeviceClock
 from edgepain.firmware_bridge.driver import DeviceKind, DriverOptions
+from edgepain.firmware_bridge.fixed_frames import LOCK_FRAMES
 from edgepain.signal import DeviceInfo, LinkStats, Modality, Samples, StreamInfo
 
 COMMAND_GAP_S = 0.15
@@ -182,7 +182,7 @@ class BitalinoDriver:
         return ""
 
     def stats(self, reconnects: int) -> LinkStats:
-        """Totals so far. frames_lost: at least so many, see `BitalinoCounters`."""
+        """Totals so far. frames_lost: at least so many, see `BitalinoDecoder`."""
         wire = self._decoder.counters
         return LinkStats(
             bytes_read=self._bytes_read,

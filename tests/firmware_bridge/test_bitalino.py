@@ -9,13 +9,13 @@ from hypothesis import strategies as st
 
 from edgepain.firmware_bridge.bitalino import (
     FRAME_BYTES,
-    BitalinoCounters,
     BitalinoDecoder,
     Block,
     pack,
     rate_command,
     start_command,
 )
+from edgepain.firmware_bridge.fixed_frames import FixedFrameCounters
 
 
 def samples(count: int, channels: int, seed: int = 0) -> np.ndarray:
@@ -74,7 +74,7 @@ def test_a_clean_line_gives_every_frame(channels):
     blocks = decoder.feed(pack(values, digital=6))
     np.testing.assert_array_equal(np.concatenate([block.analog for block in blocks]), values)
     assert all((block.digital == 6).all() for block in blocks)
-    assert decoder.counters == BitalinoCounters(frames=5000)
+    assert decoder.counters == FixedFrameCounters(frames=5000)
 
 
 PIECES = st.lists(
@@ -135,7 +135,7 @@ def test_loss_is_counted_modulo_16_and_numbers_go_on():
     wire = pack(values)
     decoder = BitalinoDecoder(2)
     blocks = decoder.feed(wire[: 20 * 4] + wire[25 * 4 : 60 * 4] + wire[77 * 4 :])
-    assert decoder.counters == BitalinoCounters(frames=78, lost=5 + 17 - 16)
+    assert decoder.counters == FixedFrameCounters(frames=78, lost=5 + 17 - 16)
     numbers = [number for number, _ in together(blocks)]
     assert numbers == [*range(20), *range(25, 60), *range(61, 84)]
 
@@ -148,7 +148,7 @@ def test_a_flipped_bit_costs_one_frame_and_a_repeated_frame_none():
     decoder = BitalinoDecoder(3)
     numbers = [number for number, _ in together(decoder.feed(bytes(wire)))]
     assert numbers == [k for k in range(60) if k != 20]
-    assert decoder.counters == BitalinoCounters(frames=59, crc_errors=1, lost=1, repeated=1, skipped_bytes=6)
+    assert decoder.counters == FixedFrameCounters(frames=59, crc_errors=1, lost=1, repeated=1, skipped_bytes=6)
 
 
 def test_ten_million_bytes_of_noise_give_next_to_nothing():
