@@ -40,7 +40,7 @@ from edgepain.export.lint import require_clean
 from edgepain.export.optimize import save_optimized
 from edgepain.export.run import ExportableRun
 from edgepain.export.verify import Limits, torch_logits, verify
-from edgepain.export.windows import Labelled, calibration_windows, golden_windows, held_out_windows
+from edgepain.export.windows import Labelled, calibration_windows, golden_windows, held_out_windows, with_missing
 from edgepain.train.models import CrossModTransformer
 
 if TYPE_CHECKING:
@@ -85,6 +85,7 @@ def export_run(
     with _new_directory(out) as scratch:
         network = run.network()
         calibration, trial = calibration_windows(run, CALIBRATION_WINDOWS)
+        trial = with_missing(run, trial)
         held_out = held_out_windows(run)
         graphs = make_graphs(network, calibration, trial, precisions, compact, tell)
         if compact:

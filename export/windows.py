@@ -36,6 +36,17 @@ def calibration_windows(run: ExportableRun, count: int) -> tuple[npt.NDArray[np.
     return x[np.sort(drawn[:half])], x[np.sort(drawn[half:] if len(drawn) > 1 else drawn)]
 
 
+def with_missing(run: ExportableRun, windows: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """`windows` [N, M, S] and, where the network answers without a modality, every other one again without each."""
+    if not run.training_facts().modality_dropout:
+        return windows
+    parts = [windows]
+    for index in range(windows.shape[1]):
+        parts.append(windows[::2].copy())
+        parts[-1][:, index] = 0.0
+    return np.concatenate(parts)
+
+
 @dataclass(frozen=True)
 class Condition:
     """How windows are shown to the network. without: a modality that is taken away, as live use does it."""
