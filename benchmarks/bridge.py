@@ -13,6 +13,7 @@ from edgepain.benchmarks.machine import Machine, this_machine
 from edgepain.firmware_bridge import device_kind
 from edgepain.firmware_bridge.bitalino import FRAME_BYTES, BitalinoDecoder, pack
 from edgepain.firmware_bridge.edgeframe import Frame, FrameDecoder, FrameType, encode
+from edgepain.firmware_bridge.shimmer import ShimmerDecoder, encode_packets
 from edgepain.signal import Samples
 
 # Read at once: what a replay hands over, and what a serial port holds at most.
@@ -75,6 +76,20 @@ def _cases(size: int) -> Iterator[tuple[str, bytes, int, Count, Callable[[bytes]
 
         whole = LOOP_BYTES // frame * frame
         yield f"BITalino, {channels} channels", _bitalino(size, channels), whole, count, loop
+    packet = 4 + 2 * 2 + 2
+    whole = LOOP_BYTES // packet * packet
+    yield (
+        "Shimmer3, GSR and PPG",
+        _shimmer(size // packet),
+        whole,
+        _count_shimmer,
+        lambda data: len(byte_loops.shimmer_packets(data, packet)),
+    )
+
+
+def _count_shimmer(data: bytes, read: int) -> int:
+    decoder = ShimmerDecoder(2, 256)
+    return sum(len(block.ticks) for piece in _pieces(data, read) for block in decoder.feed(piece))
 
 
 def _count_edgeframe(data: bytes, read: int) -> int:
@@ -124,6 +139,11 @@ def _bitalino(size: int, channels: int) -> bytes:
     most = np.array([1024] * 4 + [64] * 2)[:channels]
     count = size // FRAME_BYTES[channels - 1]
     return pack(np.random.default_rng(0).integers(0, most, (count, channels)).astype(np.uint16))
+
+
+def _shimmer(count: int) -> bytes:
+    raw = np.random.default_rng(0).integers(0, 2**16, (count, 2)).astype(np.uint16)
+    return encode_packets(np.arange(count) * 256, raw).tobytes()
 
 
 def _edgeframe(size: int) -> bytes:

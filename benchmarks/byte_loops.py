@@ -32,6 +32,36 @@ def bitalino_frames(wire: bytes, size: int) -> list[list[int]]:
     return frames
 
 
+def shimmer_packets(wire: bytes, size: int) -> list[tuple[int, list[int]]]:
+    """(time, values) of packets of `size` bytes with CRC-16 over an even length: a window slides until it fits."""
+    packets = []
+    window: list[int] = []
+    for byte in wire:
+        window.append(byte)
+        if len(window) < size:
+            continue
+        crc = 0xB0CA
+        for each in window[:-2]:
+            crc = (crc << 8 & 0xFFFF) ^ _CRC16[crc >> 8 ^ each]
+        if window[0] or crc != window[-2] | window[-1] << 8:
+            window.pop(0)
+            continue
+        values = [window[at] | window[at + 1] << 8 for at in range(4, size - 2, 2)]
+        packets.append((window[1] | window[2] << 8 | window[3] << 16, values))
+        window = []
+    return packets
+
+
+def _crc16(byte: int) -> int:
+    crc = byte << 8
+    for _ in range(8):
+        crc = (crc << 1 ^ 0x1021 if crc & 0x8000 else crc << 1) & 0xFFFF
+    return crc
+
+
+_CRC16 = [_crc16(byte) for byte in range(256)]
+
+
 def edgeframe_frames(wire: bytes) -> list[tuple[int, list[float]]]:
     """(seq, values) of DATA frames of int16 samples: COBS undone byte by byte, CRC-32 by zlib."""
     frames = []

@@ -19,6 +19,7 @@ DEFAULT_DEVICE = "edgeframe"
 _OWN = {
     "edgeframe": "edgepain.firmware_bridge.edgeframe_driver",
     "bitalino": "edgepain.firmware_bridge.bitalino_driver",
+    "shimmer3": "edgepain.firmware_bridge.shimmer_driver",
 }
 
 

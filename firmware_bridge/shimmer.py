@@ -26,6 +26,7 @@ ACK = 0xFF
 STOP = b"\x20"
 START = b"\x07"
 INQUIRY = b"\x01"
+FIRMWARE_QUESTION = b"\x2e"
 POWER_ON = b"\x5e\x01"
 CRC_ON = b"\x8b\x02"
 # Channel ids of an inquiry, 2 bytes each, and the bits that ask for them.
@@ -110,7 +111,7 @@ class ShimmerDecoder(FixedFrameDecoder[Packets]):
 def encode_packets(ticks: npt.NDArray[np.int64], raw: npt.NDArray[np.uint16], crc: bool = True) -> Octets:
     """[n, bytes]: packets as a device sends them, of times [n] and raw values [n, channels]."""
     time = np.stack([ticks & 0xFF, ticks >> 8 & 0xFF, ticks >> 16 & 0xFF], axis=1).astype(np.uint8)
-    data = np.ascontiguousarray(raw.astype("<u2")).view(np.uint8).reshape(len(raw), -1)
+    data = np.ascontiguousarray(raw.astype("<u2")).view(np.uint8).reshape(len(raw), 2 * raw.shape[1])
     packets = np.concatenate((np.zeros((len(raw), 1), np.uint8), time, data), axis=1)
     if not crc:
         return packets

@@ -12,7 +12,7 @@ from edgepain.cli.device_options import settings
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from edgepain.firmware_bridge.bitalino_simulator import BitalinoSimulator
+    from edgepain.firmware_bridge.board_simulator import BoardSimulator
     from edgepain.firmware_bridge.faults import FaultPlan
     from edgepain.firmware_bridge.pty_link import PtyLink
     from edgepain.firmware_bridge.simulator import Simulator
@@ -32,7 +32,9 @@ _PROBABILITY = click.FloatRange(0, 1)
 
 @click.command()
 @click.argument("recording", required=False, type=click.Path(exists=True, path_type=Path))
-@click.option("--device", type=click.Choice(["edgeframe", "bitalino"]), default="edgeframe", show_default=True)
+@click.option(
+    "--device", type=click.Choice(["edgeframe", "bitalino", "shimmer3"]), default="edgeframe", show_default=True
+)
 @click.option(
     "--device-option",
     "device_options",
@@ -74,11 +76,12 @@ _PROBABILITY = click.FloatRange(0, 1)
 @click.option("--reboot", type=float, multiple=True, metavar="AT", help="Device restarts at AT. Repeatable.")
 @click.option("--report", is_flag=True, help="End with one line of JSON on stderr: what was sent and injected.")
 def command(recording: Path | None, **options: Any) -> None:
-    """Play RECORDING as a wearable on a pseudo-terminal, one that speaks edgeframe or a BITalino.
+    """Play RECORDING as a wearable on a pseudo-terminal, one that speaks edgeframe, a BITalino or a Shimmer3.
 
     RECORDING is an Empatica E4 session folder, or a CSV file with time_s and any of eda_us, ecg_mv, bvp_au;
     without it, the synthetic recording of the package is played. The first line on stdout names the port.
-    A BITalino begins when it is told to measure; --no-wait, --drop-when-full and --sample-type are not for it.
+    A BITalino and a Shimmer3 begin when they are told to measure; --no-wait, --drop-when-full and --sample-type are
+    for edgeframe only.
 
     \b
     Examples:
@@ -104,7 +107,7 @@ def command(recording: Path | None, **options: Any) -> None:
             click.echo(_summary(report), err=True)
 
 
-def _simulator(played: Recording, options: dict[str, Any]) -> Simulator | BitalinoSimulator:
+def _simulator(played: Recording, options: dict[str, Any]) -> Simulator | BoardSimulator:
     from edgepain.firmware_bridge.faults import FaultPlan, Outage
     from edgepain.firmware_bridge.pty_link import PtyLink
 
@@ -118,7 +121,7 @@ def _simulator(played: Recording, options: dict[str, Any]) -> Simulator | Bitali
         unplugs=[Outage(*at) for at in options["unplug"]],
         reboots_s=options["reboot"],
     )
-    make = _bitalino if options["device"] == "bitalino" else _edgeframe
+    make = _edgeframe if options["device"] == "edgeframe" else _board
     return make(played, PtyLink(options["link"]), plan, options)
 
 
@@ -140,19 +143,27 @@ def _edgeframe(played: Recording, link: PtyLink, plan: FaultPlan, options: dict[
     return Simulator(wearable, link, play, plan)
 
 
-def _bitalino(played: Recording, link: PtyLink, plan: FaultPlan, options: dict[str, Any]) -> BitalinoSimulator:
-    from edgepain.firmware_bridge.bitalino_driver import KIND, BitalinoOptions
-    from edgepain.firmware_bridge.bitalino_simulator import BitalinoSimulator, SimulatedBitalino
+def _board(played: Recording, link: PtyLink, plan: FaultPlan, options: dict[str, Any]) -> BoardSimulator:
+    from edgepain.firmware_bridge import device_kind
+    from edgepain.firmware_bridge.bitalino_board import SimulatedBitalino
+    from edgepain.firmware_bridge.bitalino_driver import BitalinoOptions
+    from edgepain.firmware_bridge.board_simulator import BoardSimulator
+    from edgepain.firmware_bridge.shimmer_board import SimulatedShimmer
+    from edgepain.firmware_bridge.shimmer_driver import ShimmerOptions
 
     if not options["wait"] or options["drop_when_full"] or options["sample_type"] != "f4":
-        raise click.UsageError("--no-wait, --drop-when-full and --sample-type are not for a BITalino; leave them out")
-    settings_of_it = KIND.parse(options["device_options"])
-    assert isinstance(settings_of_it, BitalinoOptions)
-    board = SimulatedBitalino(played, settings_of_it, options["skew_ppm"])
-    return BitalinoSimulator(board, link, plan, options["speed"], options["loop"])
+        raise click.UsageError("--no-wait, --drop-when-full and --sample-type are for edgeframe only; leave them out")
+    of_it = device_kind(options["device"]).parse(options["device_options"])
+    board: SimulatedBitalino | SimulatedShimmer
+    if isinstance(of_it, BitalinoOptions):
+        board = SimulatedBitalino(played, of_it, options["skew_ppm"])
+    else:
+        assert isinstance(of_it, ShimmerOptions)
+        board = SimulatedShimmer(played, of_it, options["skew_ppm"])
+    return BoardSimulator(board, link, plan, options["speed"], options["loop"])
 
 
-def _play(simulator: Simulator | BitalinoSimulator, duration_s: float | None, console: Console) -> None:
+def _play(simulator: Simulator | BoardSimulator, duration_s: float | None, console: Console) -> None:
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
     columns = (TextColumn("playing"), BarColumn(), TextColumn("{task.completed:.0f} s"), TimeRemainingColumn())

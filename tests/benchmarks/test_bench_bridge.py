@@ -19,7 +19,12 @@ def bench(*arguments: str) -> str:
 
 def test_every_decoder_stands_beside_its_loop():
     report = json.loads(bench("--megabytes", "1", "--rounds", "1", "--json"))
-    assert [row["decoder"] for row in report["rows"]] == ["edgeframe", "BITalino, 4 channels", "BITalino, 6 channels"]
+    assert [row["decoder"] for row in report["rows"]] == [
+        "edgeframe",
+        "BITalino, 4 channels",
+        "BITalino, 6 channels",
+        "Shimmer3, GSR and PPG",
+    ]
     assert all(row["large_mb_s"] > row["loop_mb_s"] > 0 for row in report["rows"])
     assert all(row["frames"] > 1000 for row in report["rows"])
 

@@ -10,8 +10,8 @@ import serial
 from edgepain.errors import ConfigError
 from edgepain.firmware_bridge import ReplaySource, SerialSource, read_e4
 from edgepain.firmware_bridge.bitalino import BitalinoDecoder
+from edgepain.firmware_bridge.bitalino_board import SimulatedBitalino
 from edgepain.firmware_bridge.bitalino_driver import BitalinoOptions
-from edgepain.firmware_bridge.bitalino_simulator import SimulatedBitalino
 from edgepain.signal import LinkState, Modality, Recording, Signal
 
 WIRING = {"bvp": "A1", "ecg": "none", "rate_hz": "100"}
@@ -119,7 +119,7 @@ def test_options_of_other_devices_are_refused(simulate):
     with simulate("--device", "bitalino", "--no-wait") as device:
         _, errors = device.process.communicate(timeout=60)
         assert device.process.returncode == 2
-        assert "not for a BITalino" in errors
+        assert "for edgeframe only" in errors
 
 
 def test_a_reader_that_only_listens_gets_nothing(e4_session, simulate):

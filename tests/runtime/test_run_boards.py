@@ -1,4 +1,4 @@
-"""`edgepain run --device bitalino` over a simulated board: a decision, its latency, and what is refused."""
+"""`edgepain run` over simulated boards, BITalino and Shimmer3: a decision, its latency, and what is refused."""
 
 WIRING = ["--device-option", "bvp=A1", "--device-option", "ecg=none", "--device-option", "rate_hz=100"]
 
@@ -29,3 +29,15 @@ def test_a_bundle_that_does_not_fit_its_wiring_is_refused(live, simulate, e4_ses
     with simulate(e4_session, "--device", "bitalino") as device, live(device.port, "--device", "bitalino") as run:
         assert run.end() == 4, "EDA and ECG are no EDA and BVP"
         assert "BITalino" in run.errors
+
+
+def test_decisions_come_of_a_shimmer3(live, simulate, e4_session):
+    board = ["--device", "shimmer3"]
+    with (
+        simulate(e4_session, *board, "--speed", 10) as device,
+        live(device.port, *board, "--give-up", 1) as run,
+    ):
+        run.until(lambda line: line["type"] == "decision" and line["label"] is not None)
+        assert run.end() == 6, "the board is gone at the end"
+    assert run.summary["frames"] > 7000
+    assert run.summary["frames_lost"] == 0
