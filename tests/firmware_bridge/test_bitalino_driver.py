@@ -123,7 +123,8 @@ def test_a_restart_goes_on_by_the_hosts_clock():
     assert infos == [1, 2]
     times_s, _ = taken(events, Modality.ECG)
     assert times_s[100] == pytest.approx(0.1 + 5.0)
-    assert bitalino.stats(1).restarts == 1
+    stats = bitalino.stats(1)
+    assert (stats.restarts, stats.frames_lost) == (1, 0)
 
 
 @pytest.mark.parametrize(
