@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import Any, Protocol
 
@@ -38,8 +38,9 @@ class Board(Protocol):
         """Forget what was asked for."""
         ...
 
-    def frames(self, until_s: float) -> npt.NDArray[np.uint8]:
-        """[n, bytes of a frame]: the frames that are due until `until_s` of play and were not given yet."""
+    def frames(self, until_s: float) -> Sequence[bytes] | npt.NDArray[np.uint8]:
+        """The frames that are due until `until_s` of play and were not given yet: [n, bytes of a frame], or n of any
+        length."""
         ...
 
 
@@ -117,13 +118,16 @@ class BoardSimulator:
         if not self._board.measuring:
             return
         frames = self._board.frames(at_s)
+        if self._off:
+            return
         if self._silences:
             self._fates["silent"] += len(frames)
             return
         kept = [not self._line.swallows() for _ in frames]
         self._fates["swallowed"] += kept.count(False)
         self._fates["sent"] += kept.count(True)
-        self._link.write(self._line.carry(frames[kept].tobytes()))
+        wire = b"".join(bytes(frame) for frame, sent in zip(frames, kept, strict=True) if sent)
+        self._link.write(self._line.carry(wire))
 
     def _turn(self, turn: Turn, on_port: Callable[[str], None]) -> None:
         """A pause drops what is measured meanwhile; without power or at a restart, the board forgets what was asked."""

@@ -20,6 +20,7 @@ _OWN = {
     "edgeframe": "edgepain.firmware_bridge.edgeframe_driver",
     "bitalino": "edgepain.firmware_bridge.bitalino_driver",
     "shimmer3": "edgepain.firmware_bridge.shimmer_driver",
+    "lines": "edgepain.firmware_bridge.lines_driver",
 }
 
 

@@ -36,12 +36,18 @@ class PtyLink:
         self.port = ""
         self._link = link
         self._fds: tuple[int, int] | None = None
+        self._attributes: list[object] = []
         self._outgoing = b""
 
     @property
     def plugged(self) -> bool:
         """Whether the port is there."""
         return self._fds is not None
+
+    @property
+    def configured(self) -> bool:
+        """Whether a reader has set the line up, as every serial library does when it opens a port."""
+        return self._fds is not None and termios.tcgetattr(self._fds[1]) != self._attributes
 
     @property
     def backlog(self) -> int:
@@ -54,6 +60,7 @@ class PtyLink:
         tty.setraw(slave)
         os.set_blocking(master, False)
         self._fds = (master, slave)
+        self._attributes = termios.tcgetattr(slave)
         self.port = os.ttyname(slave)
         if self._link is not None:
             made = self._link.with_name(f".{self._link.name}.{os.getpid()}")

@@ -33,7 +33,10 @@ _PROBABILITY = click.FloatRange(0, 1)
 @click.command()
 @click.argument("recording", required=False, type=click.Path(exists=True, path_type=Path))
 @click.option(
-    "--device", type=click.Choice(["edgeframe", "bitalino", "shimmer3"]), default="edgeframe", show_default=True
+    "--device",
+    type=click.Choice(["edgeframe", "bitalino", "shimmer3", "lines"]),
+    default="edgeframe",
+    show_default=True,
 )
 @click.option(
     "--device-option",
@@ -76,12 +79,12 @@ _PROBABILITY = click.FloatRange(0, 1)
 @click.option("--reboot", type=float, multiple=True, metavar="AT", help="Device restarts at AT. Repeatable.")
 @click.option("--report", is_flag=True, help="End with one line of JSON on stderr: what was sent and injected.")
 def command(recording: Path | None, **options: Any) -> None:
-    """Play RECORDING as a wearable on a pseudo-terminal, one that speaks edgeframe, a BITalino or a Shimmer3.
+    """Play RECORDING as a wearable on a pseudo-terminal: edgeframe, a BITalino, a Shimmer3 or text lines.
 
     RECORDING is an Empatica E4 session folder, or a CSV file with time_s and any of eda_us, ecg_mv, bvp_au;
     without it, the synthetic recording of the package is played. The first line on stdout names the port.
-    A BITalino and a Shimmer3 begin when they are told to measure; --no-wait, --drop-when-full and --sample-type are
-    for edgeframe only.
+    A BITalino and a Shimmer3 begin when they are told to measure, text lines when the port is opened; --no-wait,
+    --drop-when-full and --sample-type are for edgeframe only.
 
     \b
     Examples:
@@ -147,16 +150,20 @@ def _board(played: Recording, link: PtyLink, plan: FaultPlan, options: dict[str,
     from edgepain.firmware_bridge import device_kind
     from edgepain.firmware_bridge.bitalino_board import SimulatedBitalino
     from edgepain.firmware_bridge.bitalino_driver import BitalinoOptions
-    from edgepain.firmware_bridge.board_simulator import BoardSimulator
+    from edgepain.firmware_bridge.board_simulator import Board, BoardSimulator
+    from edgepain.firmware_bridge.lines_board import SimulatedLines
     from edgepain.firmware_bridge.shimmer_board import SimulatedShimmer
     from edgepain.firmware_bridge.shimmer_driver import ShimmerOptions
+    from edgepain.firmware_bridge.sketches import LinesOptions
 
     if not options["wait"] or options["drop_when_full"] or options["sample_type"] != "f4":
         raise click.UsageError("--no-wait, --drop-when-full and --sample-type are for edgeframe only; leave them out")
     of_it = device_kind(options["device"]).parse(options["device_options"])
-    board: SimulatedBitalino | SimulatedShimmer
+    board: Board
     if isinstance(of_it, BitalinoOptions):
         board = SimulatedBitalino(played, of_it, options["skew_ppm"])
+    elif isinstance(of_it, LinesOptions):
+        board = SimulatedLines(played, of_it, lambda: link.configured, options["skew_ppm"])
     else:
         assert isinstance(of_it, ShimmerOptions)
         board = SimulatedShimmer(played, of_it, options["skew_ppm"])

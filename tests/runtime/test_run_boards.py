@@ -1,4 +1,4 @@
-"""`edgepain run` over simulated boards, BITalino and Shimmer3: a decision, its latency, and what is refused."""
+"""`edgepain run` over simulated boards, and text lines: a decision, its latency, and what is refused."""
 
 WIRING = ["--device-option", "bvp=A1", "--device-option", "ecg=none", "--device-option", "rate_hz=100"]
 
@@ -41,3 +41,17 @@ def test_decisions_come_of_a_shimmer3(live, simulate, e4_session):
         assert run.end() == 6, "the board is gone at the end"
     assert run.summary["frames"] > 7000
     assert run.summary["frames_lost"] == 0
+
+
+def test_decisions_come_of_text_lines(live, simulate, e4_session):
+    board = ["--device", "lines", "--device-option", "columns=time_ms,eda_us,bvp"]
+    with (
+        simulate(e4_session, *board, "--speed", 10) as device,
+        live(device.port, *board, "--give-up", 1) as run,
+    ):
+        run.until(lambda line: line["type"] == "decision" and line["label"] is not None)
+        assert run.end() == 6, "the board is gone at the end"
+    (told,) = run.of("device")
+    assert [round(s["rate_hz"]) for s in told["streams"]] == [64, 64]
+    assert run.summary["frames"] == 60 * 64
+    assert run.summary["malformed"] == 0
