@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import os
 
 import serial
 from serial.tools import list_ports
 
 from edgepain.errors import PortError
+from edgepain.firmware_bridge.serial_ports import stable_names
 
 # pyserial waits at most this long for the first byte, so that stalls and deadlines are looked at in between.
 READ_SLICE_S = 0.05
@@ -38,9 +38,7 @@ def open_port(port: str, baud: int) -> serial.Serial:
 
 def port_names() -> list[str]:
     """Serial ports of this machine; names under /dev/serial/by-id, which survive a replug, come first."""
-    by_id = "/dev/serial/by-id"
-    stable = [f"{by_id}/{name}" for name in sorted(os.listdir(by_id))] if os.path.isdir(by_id) else []
-    return stable + sorted(port.device for port in list_ports.comports())
+    return sorted(stable_names().values()) + sorted(port.device for port in list_ports.comports())
 
 
 def _explain(port: str, error: Exception) -> str:

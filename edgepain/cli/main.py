@@ -24,6 +24,7 @@ COMMANDS = {
     "keygen": ("edgepain.cli.keygen", "a pair of keys to sign bundles with"),
     "lint": ("edgepain.cli.lint", "rules that an ONNX graph must keep for a runtime"),
     "pack": ("edgepain.cli.pack", "a bundle as one zip file"),
+    "ports": ("edgepain.cli.ports", "serial ports by names that stay, and what is likely plugged in"),
     "report": ("edgepain.cli.report", "results of runs beside the paper's, as a page, tables and pictures"),
     "run": ("edgepain.cli.run", "live decisions from a sensor on a serial port"),
     "search": ("edgepain.cli.search", "choose learning rate and dropout of a run within its training subjects"),
