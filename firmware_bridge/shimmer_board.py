@@ -87,8 +87,9 @@ class SimulatedShimmer:
             self._divider = max(int.from_bytes(arguments, "little"), 1)
         elif command == 0x08:
             bits = int.from_bytes(arguments, "little")
-            # What is asked for and not there is left out, and a board without any channel measures GSR.
-            chosen = [channel for channel in (GSR, INT_A12, INT_A13) if bits & SENSOR_BITS[channel]]
+            # What is asked for and not there is left out, and a board without any channel measures GSR. GSR is the last
+            # of the analog channels, as in LogAndStream.
+            chosen = [channel for channel in (INT_A12, INT_A13, GSR) if bits & SENSOR_BITS[channel]]
             self._channels = tuple(chosen) or (GSR,)
         elif command == 0x21:
             self._gsr_range = min(arguments[0], _GSR_RANGES)

@@ -7,6 +7,7 @@ earlier session and are not read.
 from __future__ import annotations
 
 import re
+from itertools import permutations
 from typing import Annotated, Literal
 
 import msgspec
@@ -71,7 +72,7 @@ class ShimmerOptions(DriverOptions, frozen=True):
 
     @property
     def channels(self) -> tuple[int, ...]:
-        """Ids that are asked for."""
+        """Ids that are asked for, GSR first. The device answers in an order of its own."""
         return (GSR,) if self.ppg == "none" else (GSR, _PPG_CHANNELS[self.ppg])
 
 
@@ -97,6 +98,8 @@ class ShimmerDriver:
         self.clock = DeviceClock()
         self._options = options
         self._channels = options.channels
+        self._order = self._channels
+        self._answer = _inquiry_answer(options)
         self._script = [STOP, FIRMWARE_QUESTION, rate_command(options.divider), sensors_command(self._channels)]
         self._script += [range_command(options.gsr_range), POWER_ON, *([CRC_ON] if options.crc else []), INQUIRY, START]
         self._decoder = ShimmerDecoder(len(self._channels), options.divider, options.crc)
@@ -130,9 +133,10 @@ class ShimmerDriver:
         for told in list(_FIRMWARE.finditer(self._tail))[-1:]:
             self._firmware = f"{int.from_bytes(told[1], 'little')}.{told[2][0]}.{told[3][0]}"
         events: list[DeviceInfo | Samples] = []
-        if (end := self._inquiry_end()) is not None:
+        for answer in list(self._answer.finditer(self._tail))[-1:]:
+            self._order = tuple(answer[1])
             events.append(self._introduce(arrival_s))
-            data = self._tail[end:]
+            data = self._tail[answer.end() :]
             self._tail = data
         self._tail = self._tail[-_TAIL:]
         before = self.frames
@@ -211,13 +215,6 @@ class ShimmerDriver:
     def _patience_s(self) -> float:
         return SILENCE_S + (LOCK_FRAMES + 1) * self._options.divider / CLOCK_HZ
 
-    def _inquiry_end(self) -> int | None:
-        """Where the answer to the inquiry ends in what was read: FF 02 div cfg[4] n buf ch[n], all as asked for."""
-        divider, ids = self._options.divider.to_bytes(2, "little"), bytes(self._channels)
-        pattern = b"\xff\x02" + re.escape(divider) + b".{4}" + re.escape(bytes([len(ids)])) + b"." + re.escape(ids)
-        found = list(re.finditer(pattern, self._tail, re.DOTALL))
-        return found[-1].end() if found else None
-
     def _introduce(self, arrival_s: float) -> DeviceInfo:
         if self._zero is not None:
             self._base_s = self._end_s + max(arrival_s - self._arrival_s, RESTART_GAP_S)
@@ -237,33 +234,42 @@ class ShimmerDriver:
         times_s = self._base_s + (block.ticks - self._zero) / CLOCK_HZ
         rate_hz = CLOCK_HZ / self._options.divider
         self._end_s = float(times_s[-1]) + 1 / rate_hz
-        values = {Modality.EDA: eda_us(block.raw[:, 0], self._options)}
-        if len(self._channels) > 1:
-            values[Modality.BVP] = ppg_mv(block.raw[:, 1], self._options)
-        changed = self._range_changed(block)
+        columns = {channel: block.raw[:, place] for place, channel in enumerate(self._order)}
+        gsr = columns.pop(GSR)
+        measured = [(Modality.EDA, gsr, eda_us(gsr, self._options))]
+        measured += [(Modality.BVP, ppg, ppg_mv(ppg, self._options)) for ppg in columns.values()]
+        changed = self._range_changed(block.ticks, gsr)
         return [
             Samples(
                 modality,
                 times_s,
-                values[modality].astype(np.float32),
+                values.astype(np.float32),
                 rate_hz,
                 arrival_s,
-                clipped=bool(np.isin(block.raw[:, column] & 0xFFF, (0, 0xFFF)).any()),
+                clipped=bool(np.isin(raw & 0xFFF, (0, 0xFFF)).any()),
                 range_changed=changed and modality is Modality.EDA,
             )
-            for column, modality in enumerate(values)
+            for modality, raw, values in measured
         ]
 
-    def _range_changed(self, block: Packets) -> bool:
-        """Whether samples of the block were taken within 80 ms of a change of range."""
-        ranges = (block.raw[:, 0] >> 14).astype(np.int64)
+    def _range_changed(self, ticks: npt.NDArray[np.int64], gsr: npt.NDArray[np.uint16]) -> bool:
+        """Whether any of the samples `gsr` at `ticks` was taken within 80 ms of a change of range."""
+        ranges = (gsr >> 14).astype(np.int64)
         before = int(ranges[0]) if self._range is None else self._range
         self._range = int(ranges[-1])
         changes = np.flatnonzero(np.diff(ranges, prepend=before))
-        still = bool(block.ticks[0] < self._range_until)
+        still = bool(ticks[0] < self._range_until)
         if changes.size:
-            self._range_until = int(block.ticks[changes[-1]]) + round(RANGE_CHANGE_S * CLOCK_HZ)
+            self._range_until = int(ticks[changes[-1]]) + round(RANGE_CHANGE_S * CLOCK_HZ)
         return still or changes.size > 0
+
+
+def _inquiry_answer(options: ShimmerOptions) -> re.Pattern[bytes]:
+    """FF 02 div cfg[4] n buf ch[n], all as asked for; group 1: the ids, in any order."""
+    count = re.escape(bytes([len(options.channels)]))
+    orders = b"|".join(re.escape(bytes(order)) for order in permutations(options.channels))
+    divider = re.escape(options.divider.to_bytes(2, "little"))
+    return re.compile(b"\xff\x02" + divider + b".{4}" + count + b".(" + orders + b")", re.DOTALL)
 
 
 KIND = DeviceKind(

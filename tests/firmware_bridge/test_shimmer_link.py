@@ -5,11 +5,11 @@ import pytest
 import serial
 
 from edgepain.firmware_bridge import ReplaySource, SerialSource, device_kind, read_e4
-from edgepain.firmware_bridge.shimmer import GSR, INT_A13, encode_packets
+from edgepain.firmware_bridge.shimmer import GSR, INT_A12, INT_A13, encode_packets
 from edgepain.firmware_bridge.shimmer_driver import ShimmerDriver
 from edgepain.signal import DeviceInfo, Modality, Samples
 
-INQUIRED = b"\xff\x02" + (256).to_bytes(2, "little") + bytes(4) + bytes([2, 1, GSR, INT_A13])
+INQUIRED = b"\xff\x02" + (256).to_bytes(2, "little") + bytes(4) + bytes([2, 1, INT_A13, GSR])
 DEVICE = ["--device", "shimmer3"]
 
 
@@ -46,7 +46,7 @@ def test_without_an_answer_it_is_asked_from_the_beginning():
 
 
 def test_units_are_those_of_the_data_sheet():
-    raw = np.array([[1000, 0], [1 << 14 | 1000, 2048], [2 << 14 | 1000, 4095], [3 << 14 | 600, 1]])
+    raw = np.array([[0, 1000], [2048, 1 << 14 | 1000], [4095, 2 << 14 | 1000], [1, 3 << 14 | 600]])
     events = driver().feed(INQUIRED + wire(np.repeat(raw, 5, axis=0)), 0.0)
     assert isinstance(events[0], DeviceInfo)
     samples = [event for event in events if isinstance(event, Samples)]
@@ -58,9 +58,27 @@ def test_units_are_those_of_the_data_sheet():
     assert values[Modality.BVP] == pytest.approx(np.array([0, 2048, 4095, 1]) * 3000 / 4095, rel=1e-5)
 
 
+def test_columns_are_taken_as_the_device_lists_them():
+    def answer(*ids: int) -> bytes:
+        return INQUIRED[: -len(ids)] + bytes(ids)
+
+    raw = np.tile([1000, 2048], (5, 1))
+    for ids, sent in (((GSR, INT_A13), raw), ((INT_A13, GSR), raw[:, ::-1])):
+        info, *samples = driver().feed(answer(*ids) + wire(sent), 0.0)
+        assert isinstance(info, DeviceInfo)
+        assert [stream.modality for stream in info.streams] == [Modality.EDA, Modality.BVP]
+        (eda, bvp) = samples
+        assert isinstance(eda, Samples)
+        assert isinstance(bvp, Samples)
+        assert eda.values == pytest.approx(1000 * (1000 * 3 / 4095 / 0.5 - 1) / 40.2, rel=1e-5)
+        assert bvp.values == pytest.approx(2048 * 3000 / 4095, rel=1e-5)
+    for ids in ((GSR, GSR), (INT_A13, INT_A13), (GSR, INT_A12)):
+        assert driver().feed(answer(*ids) + wire(raw), 0.0) == [], "not what was asked for"
+
+
 def test_a_change_of_range_is_flagged_for_80_ms():
     raw = np.full((60, 2), 1000)
-    raw[20:, 0] |= 1 << 14
+    raw[20:, 1] |= 1 << 14
     shimmer, flagged = driver(), []
     shimmer.feed(INQUIRED, 0.0)
     data = wire(raw)
@@ -124,3 +142,9 @@ def test_another_program_may_talk_to_it(simulate):
         port.write(b"\x07")
         assert port.read(1) == b"\xff"
         assert port.read(7)[0] == 0
+
+
+def test_gsr_is_the_last_channel_as_on_the_real_board(simulate):
+    with simulate(*DEVICE) as device, serial.Serial(device.port, 115_200, timeout=5) as port:
+        port.write(bytes.fromhex("0804010001"))
+        assert port.read(13).hex() == "ffff028002" + "00" * 4 + "0201121c"
