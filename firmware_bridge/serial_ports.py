@@ -83,7 +83,9 @@ def describe(ports: Sequence[SerialPort]) -> str:
         now = "" if port.name == port.device else f", now {port.device}"
         told = " ".join(filter(None, (port.usb_id, port.description)))
         lines = [f"{port.name}{now}", port.guess, told, "" if port.permitted else _NOT_PERMITTED]
-        paragraphs.append("\n  ".join(filter(None, lines)))
+        # What a device says of itself may be anything, and goes to a terminal.
+        shown = ["".join(filter(str.isprintable, line)) for line in lines]
+        paragraphs.append("\n  ".join(filter(None, shown)))
     return "\n\n".join(paragraphs) or _NONE
 
 

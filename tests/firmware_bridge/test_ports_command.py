@@ -56,9 +56,9 @@ def test_what_is_plugged_in_is_guessed(device, vid, pid, description, guess):
 def test_what_to_check_is_said_where_there_is_no_port_or_no_permission():
     assert "is the device plugged in" in describe([])
     name = "/dev/serial/by-id/usb-Arduino_Uno-if00"
-    port = SerialPort(name, "/dev/ttyACM0", "2341:0043", "Arduino Uno", "Arduino", permitted=False)
+    port = SerialPort(name, "/dev/ttyACM0", "2341:0043", "Arduino\x1b[2J \nUno", "Arduino", permitted=False)
     lines = describe([port]).splitlines()
-    assert lines[:3] == [f"{name}, now /dev/ttyACM0", "  Arduino", "  2341:0043 Arduino Uno"]
+    assert lines[:3] == [f"{name}, now /dev/ttyACM0", "  Arduino", "  2341:0043 Arduino[2J Uno"]
     assert "group" in lines[3]
     assert "dialout" in lines[3]
 
