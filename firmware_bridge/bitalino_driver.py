@@ -7,6 +7,7 @@ modulo 16; after a gap of a quarter of a second and more, the host's clock says 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
@@ -130,7 +131,12 @@ class BitalinoDriver:
         self._tail = self._tail[-_LONGEST_BANNER:]
         before = self.frames
         blocks = self._decoder.feed(data) if self._introduced else []
+        turns = self._turns(blocks, arrival_s)
         for block in blocks:
+            if self._zero is not None and block.first + self._extra > self._next:
+                self._extra += turns * SEQUENCES
+                self._lost_by_clock += turns * SEQUENCES
+                turns = 0
             events += self._block(block, arrival_s)
         self._bytes_unframed = 0 if self.frames > before else self._bytes_unframed + len(data)
         if blocks:
@@ -225,22 +231,21 @@ class BitalinoDriver:
         first = block.first + self._extra
         if self._zero is None:
             self._zero = first
-        elif first > self._next:
-            turns = self._turns(first - self._next, arrival_s)
-            self._extra += turns * SEQUENCES
-            self._lost_by_clock += turns * SEQUENCES
-            first += turns * SEQUENCES
         number = first - self._zero
         self._next = first + len(block.analog)
         self._end_s = self._base_s + (self._next - self._zero) / self._options.rate_hz
         return [samples for c in self._channels for samples in self._samples(c, number, block, arrival_s)]
 
-    def _turns(self, gap: int, arrival_s: float) -> int:
-        """How many times 16 frames more than `gap` are missing, by the host's clock."""
+    def _turns(self, blocks: Sequence[Block], arrival_s: float) -> int:
+        """How many times 16 frames more than their sequence says are missing in the first gap before or in `blocks`.
+
+        By the host's clock: what was measured in a silence and is neither there nor in a gap. 0 before any frame.
+        """
         silent_s = arrival_s - self._arrival_s
-        if silent_s < _HOST_GAP_S:
+        if self._zero is None or not blocks or silent_s < _HOST_GAP_S:
             return 0
-        return max(int((silent_s * self._options.rate_hz - gap) // SEQUENCES), 0)
+        told = blocks[-1].first + len(blocks[-1].analog) + self._extra - self._next
+        return max(round((silent_s * self._options.rate_hz - told) / SEQUENCES), 0)
 
     def _samples(self, channel: _Channel, number: int, block: Block, arrival_s: float) -> list[Samples]:
         counts = block.analog[:, channel.column]
