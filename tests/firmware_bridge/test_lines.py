@@ -76,6 +76,15 @@ def test_an_emotibit_spreads_the_values_of_a_packet_over_the_time_since_the_last
     assert samples(events, Modality.BVP)[0] == pytest.approx([-0.03, 0.01, 0.05, 0.09, 0.13, 0.17])
 
 
+@pytest.mark.parametrize(
+    "line", [b"1000,1,2,EA,1,100,0.97", b"1000,1,1,EA,1,100,0.97,0.98", b"1000,1,0,EA,1,100", b"1000,1,1,EA,1,100,x"]
+)
+def test_an_emotibit_packet_that_has_not_as_many_values_as_it_says_is_malformed(line):
+    board = driver(sketch="emotibit")
+    assert board.feed(b"\n" + line + b"\n", 5.0) == []
+    assert board.counters.malformed == 1
+
+
 def test_a_real_emotibit_log_comes_out_as_it_stands_in_the_file(shared_data):
     text = (shared_data / "emotibit" / "2025-06-27_09-56-59-929206.csv").read_bytes()
     board = driver(sketch="emotibit")
