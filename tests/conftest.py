@@ -24,6 +24,27 @@ if TYPE_CHECKING:
     from edgepain.train.windows import WindowTable
 
 
+# Whoever waits for a port to come back would take that of another test: pseudo-terminals are numbered anew.
+WITH_PORTS = (
+    "runtime",
+    "engine",
+    "firmware_bridge",
+    "deploy",
+    "bundle",
+    "test_bench_command.py",
+    "test_evaluate_command.py",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """With several workers: a file's tests to one worker, and all that open ports to the same one."""
+    root = Path(__file__).parent
+    for item in items:
+        parts = item.path.relative_to(root).parts
+        with_ports = len(parts) == 1 or set(parts) & set(WITH_PORTS)
+        item.add_marker(pytest.mark.xdist_group("ports" if with_ports else "/".join(parts)))
+
+
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
     """Folder of real recordings that lies beside the repository on a developer's machine."""
