@@ -173,7 +173,7 @@ def test_sensitive_convolutions_stay_in_float(exported: Bundle, monkeypatch: pyt
     as_int8, as_float, _ = coverage(model, strict.model)
     assert "Conv" not in as_int8
     assert as_float["Conv"] == 6
-    assert as_int8["MatMul"] > 0
+    assert as_int8["Gemm"] > 0
 
 
 def test_compact_bundle_shares_its_weights(small_run: Any, exported: Bundle, tmp_path: Path) -> None:
