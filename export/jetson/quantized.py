@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,8 +18,9 @@ from edgepain.export.jetson.ranges import Ranges, measure_ranges
 from edgepain.export.quantize import MAX_MEAN_DIFFERENCE, PERCENTILES
 
 TRIAL_WINDOWS = 128
-# Mean difference of a probability on training windows, from the boldest choice to the most careful one.
-LIMITS = (MAX_MEAN_DIFFERENCE, MAX_MEAN_DIFFERENCE / 2, MAX_MEAN_DIFFERENCE / 5, MAX_MEAN_DIFFERENCE / 10)
+# Mean difference of a probability on training windows: half of what the CPU's INT8 may have, whose matrix products
+# follow the range of every window and err less.
+MAX_DIFFERENCE = MAX_MEAN_DIFFERENCE / 2
 # Share of the labels of training windows that INT8 may change.
 MAX_CHANGED = 0.01
 
@@ -35,14 +36,13 @@ class Int8Choice:
     sensitive: tuple[str, ...]
 
 
-def choices_of_int8(
+def choose_int8(
     form: onnx.ModelProto, calibration: npt.NDArray[np.float32], trial: npt.NDArray[np.float32]
-) -> Iterator[Int8Choice]:
-    """Ways to INT8, each nearer to the float graph than the one before, with fewer layers in INT8.
+) -> Int8Choice:
+    """Measure ranges on `calibration` [N, M, S], try percentiles on `trial`, keep in float what does not bear INT8.
 
-    Ranges are measured on `calibration` [N, M, S]; of the percentiles, the one is taken whose answers to `trial` are
-    nearest. Where they are not as near as the first of LIMITS asks, layers go back to float, the one that hurts most on
-    its own first; so for every further limit.
+    Where the best percentile moves the probabilities of the trial windows too far, or changes too many of their
+    labels, layers go back to float, the one that hurts most on its own first, until it does not.
     """
     trial = trial[np.unique(np.linspace(0, len(trial) - 1, TRIAL_WINDOWS).astype(np.intp))]
     expected = probabilities(form, trial)
@@ -55,23 +55,21 @@ def choices_of_int8(
         changed = np.mean(answers.argmax(axis=1) != expected.argmax(axis=1))
         return float(np.mean(np.abs(answers - expected))), float(changed)
 
+    def too_far(found: tuple[float, float]) -> bool:
+        return found[0] > MAX_DIFFERENCE or found[1] > MAX_CHANGED
+
     tried = {percentile: moved(percentile, names) for percentile in PERCENTILES}
     percentile = min(tried, key=tried.__getitem__)
-    found, sensitive, waiting = tried[percentile], list[str](), list[str]()
-    offered: int | None = None
-    for limit in LIMITS:
-        while found[0] > limit or found[1] > MAX_CHANGED:
-            if not sensitive:
-                alone = {name: moved(percentile, [name]) for name in names}
-                waiting = sorted(names, key=alone.__getitem__)
-            if not waiting:
-                return
-            sensitive.append(waiting.pop())
+    found, sensitive = tried[percentile], list[str]()
+    if too_far(found):
+        alone = {name: moved(percentile, [name]) for name in names}
+        for name in sorted(names, key=alone.__getitem__, reverse=True):
+            sensitive.append(name)
             found = moved(percentile, set(names) - set(sensitive))
-        if len(sensitive) != offered:
-            offered = len(sensitive)
-            layers = tuple(name for name in names if name not in sensitive)
-            yield Int8Choice(measured[percentile], layers, percentile, found[0], tuple(sensitive))
+            if not too_far(found):
+                break
+    layers = tuple(name for name in names if name not in sensitive)
+    return Int8Choice(measured[percentile], layers, percentile, found[0], tuple(sensitive))
 
 
 def probabilities(model: onnx.ModelProto, windows: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:

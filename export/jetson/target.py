@@ -30,7 +30,7 @@ from edgepain.export.jetson.form import tensorrt_form
 from edgepain.export.jetson.half import in_fp16
 from edgepain.export.jetson.opset import at_opset
 from edgepain.export.jetson.qdq import with_qdq
-from edgepain.export.jetson.quantized import Int8Choice, choices_of_int8, logits
+from edgepain.export.jetson.quantized import Int8Choice, choose_int8, logits
 from edgepain.export.lint import Rules, require_clean
 from edgepain.export.quantize import COUNTED_OPERATORS, float_weights
 from edgepain.export.trace import trace
@@ -93,7 +93,7 @@ def add_jetson(
     tell(f"choosing INT8 for TensorRT on {len(calibration) + len(trial)} windows of training subjects")
     sample = {condition: _sample(part) for condition, part in held_out.items()}
     expected = {condition: torch_logits(network, part.windows) for condition, part in sample.items()}
-    choice = _near_enough(form, choices_of_int8(form, calibration, trial), sample, expected, limits, tell)
+    choice = choose_int8(form, calibration, trial)
     folder = root / FOLDER
     folder.mkdir()
     models = {(v, p): model for v in VERSIONS for p, model in _graphs(form, v, choice)}
@@ -140,30 +140,8 @@ def _sample(part: Labelled) -> Labelled:
     return Labelled(part.windows[rows], part.labels[rows])
 
 
-def _near_enough(
-    form: onnx.ModelProto,
-    choices: Iterator[Int8Choice],
-    sample: Mapping[Condition, Labelled],
-    expected: Mapping[Condition, npt.NDArray[np.float32]],
-    limits: Limits,
-    tell: Progress,
-) -> Int8Choice:
-    """The boldest choice within `limits`: held-out windows only say whether it is, never which layers hurt."""
-    refused: VerificationError | None = None
-    for choice in choices:
-        tell(f"judging INT8 for TensorRT with {len(choice.sensitive)} layers in float")
-        model = with_qdq(at_opset(form, VERSIONS[1].opset), choice.ranges, choice.layers)
-        try:
-            _judge(model, sample, expected, limits, exact_weights=False)
-        except VerificationError as error:
-            refused = error
-        else:
-            return choice
-    raise refused or VerificationError("INT8 for TensorRT: no layer bears it; export --target cpu")
-
-
 def _judge(
-    model: onnx.ModelProto | Path,
+    path: Path,
     sample: Mapping[Condition, Labelled],
     expected: Mapping[Condition, npt.NDArray[np.float32]],
     limits: Limits,
@@ -173,12 +151,11 @@ def _judge(
     for condition, part in sample.items():
         reference = expected[condition]
         torch = compare("torch", condition, part.labels, reference, reference)
-        found = compare("int8", condition, part.labels, reference, logits(model, part.windows))
+        found = compare("int8", condition, part.labels, reference, logits(path, part.windows))
         try:
             require_within(limits, found, torch, exact_weights=exact_weights, instead="export --target cpu")
         except VerificationError as error:
-            name = model.name if isinstance(model, Path) else "INT8"
-            raise VerificationError(f"{name} (for TensorRT): {error}") from error
+            raise VerificationError(f"{path.name} (for TensorRT): {error}") from error
         rows.append(
             GraphAnswers(
                 scaling=condition.scaling,
