@@ -219,8 +219,10 @@ def _qdq_graph(bundle: Bundle) -> Path | NotMeasured:
         recipe = read_recipe(bundle)
     except BundleMismatchError:
         return NotMeasured("the bundle has no QDQ graph; export it with --target jetson")
-    variants = [v for v in recipe.variants if not v.strongly_typed]
-    return bundle.root / variants[-1].graph("int8").file
+    weakly_typed = [v for v in recipe.variants if not v.strongly_typed]
+    if not weakly_typed:
+        return NotMeasured("the bundle's QDQ graphs are for strongly typed networks")
+    return bundle.root / weakly_typed[-1].graph("int8").file
 
 
 def _size(bundle: Bundle, engine: EngineName) -> int | None:

@@ -48,18 +48,20 @@ def main(engine: str, root: str, file: str | None = None) -> None:
         first_ms=1e3 * (first - loaded),
         batched=engine == "torch",
     )
-    done = 0
+    done, peak_mb = 0, None
     for line in sys.stdin:
         command, _, number = line.rpartition(" ")
         count = int(number)
         if command == "batch":
+            # Many at once take more memory than one window, for which alone the peak is stated.
+            peak_mb = peak_mb or _peak_mb()
             batch = windows[np.arange(count) % len(windows)]
             _answer(times_ms=[_timed(predict, *([batch] if engine == "torch" else np.split(batch, count)))])
             continue
         _answer(times_ms=[_timed(predict, windows[i % len(windows)][None]) for i in range(done, done + count)])
         done += count
     labels = [int(predict(w[None]).argmax()) for w in windows]
-    _answer(peak_mb=_peak_mb(), labels=labels)
+    _answer(peak_mb=peak_mb or _peak_mb(), labels=labels)
 
 
 def _timed(predict: Predict, *batches: npt.NDArray[np.float32]) -> float:

@@ -104,14 +104,14 @@ def command(
             live_s=live_s or 0.0,
             progress=lambda done, total: bar.update(task, completed=done, total=total),
         )
-    if picture:
-        from edgepain.benchmarks.plot import plot
-
-        plot(report, picture)
     if as_json:
         click.echo(msgspec.json.encode(report))
     else:
         show(report, Console())
+    if picture:
+        from edgepain.benchmarks.plot import plot
+
+        plot(report, picture)
 
 
 def _compare(bundle: Path | None, first: Path, second: Path) -> None:
