@@ -36,8 +36,8 @@ class Explained:
 def explained(one: Digest, run: Run) -> Explained:
     """Figures 5 to 7 for the run's first judged fold.
 
-    The window is the held-out one of the last class that the network is surest of and right about; where it is never
-    right about that class, the one that it gives the class the highest probability.
+    The window is the held-out one of the last class that has any, of which the network is surest and right; where it
+    is never right about that class, the one that it gives the class the highest probability.
     """
     answers = one.answers.get(one.trained(MAIN))
     if not answers:
@@ -50,14 +50,14 @@ def explained(one: Digest, run: Run) -> Explained:
 
 def _pictures(one: Digest, run: Run, answers: Answers) -> list[Picture]:
     fold = run.fold(answers.fold)
-    row = _surest(answers)
+    row, why = _surest(answers)
     subject = str(run.table.subjects[row])
     index = int(np.count_nonzero(run.table.subjects[:row] == subject))
     window = choose_row(run.table, run.scaling, subject, index)
     explanation = explain(fold.network(), unimodal_heads(fold), window.scaled)
     answer = f"{run.labels[explanation.answer]} {explanation.probabilities[explanation.answer]:.0%}"
     where = f"{one.label}, fold {fold.name}, window {index} of {subject} (held out): {answer}, labelled {window.label}"
-    note = f"{one.what}. {where}. The surest right answer for its class was chosen, so this is no typical window."
+    note = f"{one.what}. {where}. {why}, so this is no typical window."
     made = [
         _picture(one, name, WHAT[name], note, figure)
         for name, figure in draw_window(window, explanation, where).items()
@@ -72,13 +72,14 @@ def _pictures(one: Digest, run: Run, answers: Answers) -> list[Picture]:
     return [*made, _picture(one, "embeddings", "Where held-out windows lie in the embeddings", note, planes_figure)]
 
 
-def _surest(answers: Answers) -> int:
-    """The row of the run's table."""
-    last = answers.probabilities.shape[1] - 1
-    sure = answers.probabilities[:, last].copy()
-    right = (answers.labels == last) & (answers.probabilities.argmax(axis=1) == last)
-    sure[~(right if right.any() else answers.labels == last)] = -1
-    return int(answers.rows[sure.argmax()])
+def _surest(answers: Answers) -> tuple[int, str]:
+    """The row of the run's table, and why it was chosen: of the last class that has windows here."""
+    label = int(answers.labels.max())
+    own = answers.labels == label
+    right = own & (answers.probabilities.argmax(axis=1) == label)
+    sure = np.where(right if right.any() else own, answers.probabilities[:, label], -1)
+    chosen = "the surest right answer for its class" if right.any() else "no answer for its class is right; the nearest"
+    return int(answers.rows[sure.argmax()]), f"Chosen: {chosen}"
 
 
 def _picture(one: Digest, name: str, title: str, caption: str, figure: Figure) -> Picture:
