@@ -4,9 +4,9 @@
     CRC-16   polynomial 0x1021 from 0xB0CA, highest bit first, over all before it with a 00 added where that is odd;
              little endian. On request only, from firmware 0.13.7 on
 
-Every command is answered by FF and, where it asks something, a reply. `[FF] 8A 71 xx`, a change of the docking state,
-may stand between packets: it costs none. There is no count of packets: a step of time that is not the rate's is a loss.
-Without CRC, what tells a packet is its 00 and that step.
+Every command is answered by FF and, where it asks something, a reply; by FE where it is not taken. `[FF] 8A 71 xx`, a
+change of the docking state, may stand between packets: it costs none. There is no count of packets: a step of time that
+is not the rate's is a loss. Without CRC, what tells a packet is its 00 and that step.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from edgepain.firmware_bridge.fixed_frames import FixedFrameDecoder, Flags, Octe
 CLOCK_HZ = 32_768
 _WRAP = 1 << 24
 _HEADER = 4
-ACK = 0xFF
+REFUSED = b"\xfe"
 STOP = b"\x20"
 START = b"\x07"
 INQUIRY = b"\x01"

@@ -27,6 +27,7 @@ from edgepain.firmware_bridge.shimmer import (
     INT_A12,
     INT_A13,
     POWER_ON,
+    REFUSED,
     START,
     STOP,
     Packets,
@@ -113,6 +114,7 @@ class ShimmerDriver:
         self._range: int | None = None
         self._range_until = 0
         self._step, self._acknowledged = 0, False
+        self._crc_refused = False
         self._next_s = self._deadline_s = float("-inf")
 
     @property
@@ -129,6 +131,7 @@ class ShimmerDriver:
         """What `data`, read at `arrival_s`, completes. Nothing before the device has said what it measures."""
         self._bytes_read += len(data)
         self._acknowledged |= b"\xff" in data
+        self._crc_refused |= REFUSED in data and self._asked == CRC_ON
         self._tail += data
         for told in list(_FIRMWARE.finditer(self._tail))[-1:]:
             self._firmware = f"{int.from_bytes(told[1], 'little')}.{told[2][0]}.{told[3][0]}"
@@ -152,7 +155,7 @@ class ShimmerDriver:
 
     def cut(self) -> None:
         """The line was cut: the device has to be set up again."""
-        self._introduced = False
+        self._introduced = self._crc_refused = False
         self._tail = b""
         self._bytes_unframed = 0
         self._step, self._next_s = 0, float("-inf")
@@ -170,6 +173,7 @@ class ShimmerDriver:
         elif now_s < self._next_s and not (self._acknowledged and self._step > 1):
             return b""
         elif self._step > 1 and not self._acknowledged:
+            self._crc_refused = self._asked == CRC_ON
             self._step = 0
         command = self._script[self._step]
         self._step += 1
@@ -188,6 +192,11 @@ class ShimmerDriver:
 
     def complaint(self) -> str:
         """Why bytes arrive and nothing comes of them."""
+        if self._crc_refused:
+            return (
+                f"firmware {self._firmware or 'unknown'} did not take the command for CRC, as none before 0.13.7 does: "
+                "try --device-option crc=false"
+            )
         if not self._introduced and self._bytes_unframed:
             return (
                 f"{self._bytes_unframed} bytes arrive but no answer to an inquiry: not a Shimmer3, or not set as asked"
@@ -212,13 +221,18 @@ class ShimmerDriver:
         )
 
     @property
+    def _asked(self) -> bytes:
+        """The last command sent; what the script ends with where it is about to begin."""
+        return self._script[self._step - 1]
+
+    @property
     def _patience_s(self) -> float:
         return SILENCE_S + (LOCK_FRAMES + 1) * self._options.divider / CLOCK_HZ
 
     def _introduce(self, arrival_s: float) -> DeviceInfo:
         if self._zero is not None:
             self._base_s = self._end_s + max(arrival_s - self._arrival_s, RESTART_GAP_S)
-        self._introduced = True
+        self._introduced, self._crc_refused = True, False
         self._starts += 1
         self._decoder.restart()
         self._zero, self._range, self._range_until = None, None, 0

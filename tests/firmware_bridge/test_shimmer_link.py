@@ -45,6 +45,26 @@ def test_without_an_answer_it_is_asked_from_the_beginning():
     assert "no answer to an inquiry" in shimmer.complaint()
 
 
+@pytest.mark.parametrize("refusal", [b"\xfe\xfe", b""])
+def test_firmware_that_knows_no_crc_is_told_from_another_device(refusal):
+    shimmer, sent = driver(), []
+    for tick in range(250):
+        if command := shimmer.request(tick / 100):
+            sent.append(command.hex())
+            reply = b"\x2f\x03\x00\x00\x00\x0b\x00" if command == b"\x2e" else b""
+            shimmer.feed(refusal if command == b"\x8b\x02" else b"\xff" + reply, tick / 100)
+        if refusal and sent[-1] == "8b02":
+            break
+    assert "8b02" in sent
+    assert "01" not in sent
+    assert not shimmer.introduced
+    assert "firmware 0.11.0" in shimmer.complaint()
+    assert "--device-option crc=false" in shimmer.complaint()
+    shimmer.cut()
+    shimmer.feed(b"BITalino_v5.2\n", 4.0)
+    assert "no answer to an inquiry" in shimmer.complaint(), "another device may be there now"
+
+
 def test_units_are_those_of_the_data_sheet():
     raw = np.array([[0, 1000], [2048, 1 << 14 | 1000], [4095, 2 << 14 | 1000], [1, 3 << 14 | 600]])
     events = driver().feed(INQUIRED + wire(np.repeat(raw, 5, axis=0)), 0.0)
