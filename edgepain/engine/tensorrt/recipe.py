@@ -84,6 +84,8 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     variants: tuple[Variant, ...]
 
     def __post_init__(self) -> None:
+        if not self.variants:
+            raise ValueError("it has no graphs for any TensorRT")
         for variant in self.variants:
             if sorted(graph.precision for graph in variant.graphs) != ["fp16", "int8"]:
                 raise ValueError("every range of versions needs one fp16 and one int8 graph")
@@ -108,9 +110,7 @@ def read_recipe(bundle: Bundle) -> Recipe:
     """
     target = next((t for t in bundle.manifest.targets if t.name == "jetson"), None)
     if target is None:
-        raise BundleMismatchError(
-            f"bundle {bundle} has no graphs for TensorRT; export it again with --target jetson"
-        )
+        raise BundleMismatchError(f"bundle {bundle} has no graphs for TensorRT; export it again with --target jetson")
     path = bundle.root / target.recipe
     try:
         data = path.read_bytes()
