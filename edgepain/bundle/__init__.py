@@ -7,7 +7,6 @@
     calibration.npz    windows of training subjects only, for quantizing again on a device
     tensorrt/          graphs for TensorRT and the recipe to build engines of them, if the bundle is for a Jetson
     signature.json     Ed25519 signature of the manifest, if the bundle is signed
-    engines/           built on this device by `edgepain build`; outside the manifest, checked by its own sidecars
 
 A bundle is hostile until checked: `open_bundle` reads nothing but the manifest before every listed file
 has the size and hash that the manifest states, and arrays are read without pickles.
@@ -15,6 +14,7 @@ has the size and hash that the manifest states, and arrays are read without pick
 
 from edgepain.bundle.archive import pack
 from edgepain.bundle.inspection import Inspection, SignatureFacts, inspect_bundle
+from edgepain.bundle.local import engines_folder
 from edgepain.bundle.manifest import (
     SCALINGS,
     SCHEMA,
@@ -33,7 +33,7 @@ from edgepain.bundle.manifest import (
     WindowFacts,
     seal,
 )
-from edgepain.bundle.names import ENGINES, MANIFEST, SIGNATURE
+from edgepain.bundle.names import MANIFEST, SIGNATURE
 from edgepain.bundle.signature import Signature, fingerprint, read_private_key, verify
 from edgepain.bundle.signing import make_keys, sign_bundle
 from edgepain.bundle.store import (
@@ -46,7 +46,6 @@ from edgepain.bundle.store import (
 )
 
 __all__ = [
-    "ENGINES",
     "MANIFEST",
     "SCALINGS",
     "SCHEMA",
@@ -70,6 +69,7 @@ __all__ = [
     "TrainingFacts",
     "WindowFacts",
     "demonstration_bundle",
+    "engines_folder",
     "fingerprint",
     "inspect_bundle",
     "make_keys",

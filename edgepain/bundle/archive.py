@@ -15,7 +15,7 @@ import zipfile
 from pathlib import Path
 from typing import BinaryIO
 
-from edgepain.bundle.names import ENGINES, MANIFEST, is_inside
+from edgepain.bundle.names import MANIFEST, is_inside
 from edgepain.errors import BundleError, ConfigError, EdgepainError
 
 MAX_ENTRIES = 256
@@ -53,7 +53,7 @@ def unpack(archive: Path, folder: Path) -> None:
 def pack(root: Path, out: Path, *, replace: bool = False) -> None:
     """Write the files of a checked bundle to `out`, which appears only when it is whole.
 
-    Engines stay behind: they belong to the device that built them. The same bundle gives the same bytes every time.
+    The same bundle gives the same bytes every time.
     Raises ConfigError where `out` is there already, unless it is to be replaced, or is not called .zip; EdgepainError
     where it cannot be written.
     """
@@ -68,10 +68,9 @@ def pack(root: Path, out: Path, *, replace: bool = False) -> None:
             scratch = Path(file.name)
             with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
                 for name in sorted(names, key=lambda name: name != MANIFEST):
-                    if name.split("/")[0] != ENGINES:
-                        info = zipfile.ZipInfo(name)
-                        info.external_attr = (stat.S_IFREG | 0o644) << 16
-                        archive.writestr(info, (root / name).read_bytes(), zipfile.ZIP_DEFLATED)
+                    info = zipfile.ZipInfo(name)
+                    info.external_attr = (stat.S_IFREG | 0o644) << 16
+                    archive.writestr(info, (root / name).read_bytes(), zipfile.ZIP_DEFLATED)
         scratch.chmod(0o644)
         scratch.replace(out)
     except OSError as error:
@@ -107,8 +106,6 @@ def _checked(entries: list[zipfile.ZipInfo], directory_at: int, archive: Path) -
         name = info.filename.removesuffix("/") if info.is_dir() else info.filename
         if info.orig_filename != info.filename or not is_inside(name):
             raise BundleError(f"{archive} has an entry {info.orig_filename!r}, no path inside a bundle; {_PACK}")
-        if name.split("/")[0] == ENGINES:
-            raise BundleError(f"{archive} has {name}; engines belong to the device that built them; {_PACK}")
         if name.casefold() in seen:
             raise BundleError(f"{archive} has two entries {name}; {_PACK}")
         seen.add(name.casefold())

@@ -6,8 +6,6 @@ import re
 
 MANIFEST = "manifest.json"
 SIGNATURE = "signature.json"
-# What `edgepain build` makes on a device, for that device alone: neither listed nor signed, and never in a zip.
-ENGINES = "engines"
 
 _PART = r"[A-Za-z0-9_][A-Za-z0-9._-]*"
 _NAME = re.compile(rf"{_PART}(/{_PART})*")
@@ -21,4 +19,4 @@ def is_inside(name: str) -> bool:
 
 def may_be_listed(name: str) -> bool:
     """Whether the manifest may list a file of this name."""
-    return is_inside(name) and name not in (MANIFEST, SIGNATURE) and name.split("/")[0] != ENGINES
+    return is_inside(name) and name not in (MANIFEST, SIGNATURE)

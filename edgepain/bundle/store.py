@@ -20,7 +20,7 @@ import numpy.typing as npt
 
 from edgepain.bundle.archive import unpack
 from edgepain.bundle.manifest import FileFacts, GraphFacts, Manifest, Precision, decode_manifest, seal
-from edgepain.bundle.names import ENGINES, MANIFEST, SIGNATURE, may_be_listed
+from edgepain.bundle.names import MANIFEST, SIGNATURE, may_be_listed
 from edgepain.bundle.onnx_files import require_own_files
 from edgepain.bundle.signature import MAX_BYTES as MAX_SIGNATURE_BYTES
 from edgepain.bundle.signature import Signature, decode_signature, read_public_key, require_trusted
@@ -226,12 +226,11 @@ def _check_files(root: Path, source: Path, manifest: Manifest) -> None:
     folders = {str(folder) for name in manifest.files for folder in PurePosixPath(name).parents}
     for parent, subfolders, names in os.walk(root, onerror=_raise):
         below = Path(parent).relative_to(root)
-        in_engines = below.parts[:1] == (ENGINES,)
         for name in (*subfolders, *names):
             path = below / name
             link = (root / path).is_symlink()
-            known = path.as_posix() in (expected if name in names else {*folders, ENGINES})
-            if link or not (known or in_engines):
+            known = path.as_posix() in (expected if name in names else folders)
+            if link or not known:
                 what = "is a link" if link else "is not listed in the manifest"
                 raise BundleError(f"{source / path} {what}; remove it or export the bundle again")
 

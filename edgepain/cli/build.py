@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 @click.option(
     "--out",
     type=click.Path(path_type=Path),
-    help="Folder of the engines. Default: `engines` in BUNDLE, or beside it where it is a zip.",
+    help="Folder of the engines, for `run --engines`. Default: edgepain/engines in $XDG_DATA_HOME (~/.local/share).",
 )
 @click.option("--rebuild", is_flag=True, help="Build even where an engine fits this device already.")
 @trusted_key_option

@@ -39,8 +39,8 @@ def show(inspection: Inspection, console: Console) -> None:
         console.print(Text(line))
     console.print(_files("Files, as the manifest states them (whole hashes: --json)", manifest.files.items()))
     if inspection.engines:
-        title = "Engines, built on a device after export: covered by no hash or signature of the maker"
-        console.print(_files(title, inspection.engines.items()))
+        console.print(_files("Engines, built of it by this user: no part of the bundle", inspection.engines.items()))
+        console.print(Text(f"They lie in {inspection.engines_folder}"))
 
 
 def _identity(inspection: Inspection) -> Iterator[Row]:

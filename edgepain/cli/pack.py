@@ -14,8 +14,7 @@ import click
 def command(bundle: Path, file: Path, force: bool) -> None:
     """Check BUNDLE and write it to FILE, which ends in .zip.
 
-    Every command that takes a bundle takes the zip too. A signature goes along; engines that were built on this device
-    do not.
+    Every command that takes a bundle takes the zip too. A signature goes along.
 
     \b
     Example:

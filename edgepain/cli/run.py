@@ -33,7 +33,11 @@ if TYPE_CHECKING:
     show_default=True,
     help="auto: TensorRT where `edgepain build` made an engine that fits this device, else ONNX Runtime.",
 )
-@click.option("--engines", type=click.Path(path_type=Path), help="Folder of engines, where build was given --out.")
+@click.option(
+    "--engines",
+    type=click.Path(path_type=Path),
+    help="Folder of engines, where build was given --out; nobody else may write to it.",
+)
 @click.option("--device", help="What is on the port; `edgepain devices` lists them. Default: edgeframe.")
 @click.option(
     "--device-option",

@@ -1,4 +1,4 @@
-"""Which engine answers: TensorRT where one built for this device lies with the bundle, else ONNX Runtime."""
+"""Which engine answers: TensorRT where this user built one of the bundle for this device, else ONNX Runtime."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ def choose_engine(
 ) -> tuple[Engine, str]:
     """An engine that has answered its golden windows rightly, and a remark for the user, perhaps empty.
 
-    folder: of engines, by default that of the bundle. `auto` takes ONNX Runtime where no engine fits, and says why.
+    folder: of engines, by default the one where this user's `edgepain build` puts them. `auto` takes ONNX Runtime where
+    no engine fits, and says why.
     Engines are not signed: of a bundle that must be (`trusted`), `auto` takes none.
 
     Raises what `open_engine` and `open_tensorrt` raise; ConfigError for TensorRT in fp32.

@@ -10,7 +10,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from edgepain.bundle import MANIFEST, SIGNATURE, Bundle, open_bundle, pack, seal, write_manifest
+from edgepain.bundle import MANIFEST, SIGNATURE, Bundle, engines_folder, open_bundle, pack, seal, write_manifest
 
 
 def relabelled(bundle: Bundle, **changes: object) -> Path:
@@ -18,7 +18,8 @@ def relabelled(bundle: Bundle, **changes: object) -> Path:
     return bundle.root
 
 
-def test_json_says_all_of_it(edgepain, exported: Bundle, tmp_path: Path) -> None:
+def test_json_says_all_of_it(edgepain, exported: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
     done = edgepain("inspect", exported.root, "--json")
     (line,) = done.stdout.splitlines()
     said = json.loads(line)
@@ -29,16 +30,26 @@ def test_json_says_all_of_it(edgepain, exported: Bundle, tmp_path: Path) -> None
     assert (said["golden_windows"], said["calibration_windows"]) == (32, 52)
     assert said["signature"] == {"state": "none", "fingerprint": ""}
     assert said["engines"] == {}
+    local = Path(said["engines_folder"])
+    assert local == tmp_path / "data" / "edgepain" / "engines" / exported.manifest.sha256
+    local.mkdir(parents=True)
+    (local / "a.plan").write_bytes(b"plan")
+    (local / ".lock").touch()
+    said["engines"] = {"a.plan": {"bytes": 4, "sha256": hashlib.sha256(b"plan").hexdigest()}}
     pack(exported.root, tmp_path / "small.zip")
     zipped = json.loads(edgepain("inspect", tmp_path / "small.zip", "--json").stdout)
     assert zipped == {**said, "kind": "zip", "path": str(tmp_path / "small.zip")}
 
 
 @pytest.mark.parametrize("columns", [80, 120])
-def test_a_person_reads_all_of_it(edgepain, signed: Bundle, tmp_path: Path, columns: int) -> None:
+def test_a_person_reads_all_of_it(
+    edgepain, signed: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, columns: int
+) -> None:
     root = Path(shutil.copytree(signed.root, tmp_path / "people"))
-    (root / "engines").mkdir()
-    (root / "engines" / "orin-sm87__trt10.3.0.26__int8__3fa2b1.plan").write_bytes(b"plan")
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
+    engines = engines_folder(signed.manifest.sha256)
+    engines.mkdir(parents=True)
+    (engines / "orin-sm87__trt10.3.0.26__int8__3fa2b1.plan").write_bytes(b"plan")
     done = edgepain("inspect", root, columns=columns)
     assert done.returncode == 0, done.stderr
     assert max(map(len, done.stdout.splitlines())) <= columns
@@ -69,7 +80,7 @@ def test_a_person_reads_all_of_it(edgepain, signed: Bundle, tmp_path: Path, colu
         "LayerNormalization",
         f"{signed.graph('int8').int8_weight_share:.1%}",
         manifest.files["model.onnx"].sha256[:16],
-        "built on a device after export",
+        "built of it by this user: no part of the bundle",
         "orin-sm87__trt10.3.0.26__int8__3fa2b1.plan",
     ):
         assert expected in text, expected

@@ -182,12 +182,6 @@ def test_a_damaged_bundle_is_not_signed(bundle_copy: Bundle, key: Path) -> None:
     assert not (bundle_copy.root / SIGNATURE).exists()
 
 
-def test_engines_are_outside_the_signature(signed_copy: Path, public_key: Path) -> None:
-    (signed_copy / "engines").mkdir()
-    (signed_copy / "engines" / "a.plan").write_bytes(b"built here")
-    assert open_bundle(signed_copy, trusted_key=public_key).trusted
-
-
 def test_the_commands_from_key_to_trust(edgepain, bundle_copy: Bundle, tmp_path: Path) -> None:
     made = edgepain("keygen", tmp_path / "my.key")
     assert made.returncode == 0

@@ -18,14 +18,15 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
-from edgepain.bundle import Bundle
+from edgepain.bundle import Bundle, Manifest, engines_folder, pack, write_manifest
 from edgepain.engine import OnnxEngine, choose_engine
 from edgepain.errors import ConfigError, EdgepainError
 
@@ -76,6 +77,7 @@ class Machine:
             **os.environ,
             "LD_LIBRARY_PATH": str(self._driver),
             "PYTHONPATH": str(self._modules),
+            "XDG_DATA_HOME": str(self._modules.parent / "data"),
             "OMP_NUM_THREADS": "1",
             **knobs,
         }
@@ -93,6 +95,14 @@ class Machine:
         return self.command("build", *arguments, **knobs)
 
 
+@pytest.fixture(autouse=True)
+def usual_umask() -> Iterator[None]:
+    """Folders that tests make are writable by one user, as a folder of engines must be."""
+    before = os.umask(0o022)
+    yield
+    os.umask(before)
+
+
 @pytest.fixture
 def machine(driver: Path, tmp_path: Path, shared_data: Path) -> Machine:
     return Machine(driver, tmp_path / "modules", shared_data / "tensorrt_api")
@@ -103,8 +113,14 @@ def bundle(jetson_bundle: Bundle, tmp_path: Path) -> Path:
     return Path(shutil.copytree(jetson_bundle.root, tmp_path / "bundle"))
 
 
+def engines(bundle: Path) -> Path:
+    """Where the user of the machine has the engines of a bundle."""
+    manifest = json.loads((bundle / "manifest.json").read_text())
+    return bundle.parent / "data" / "edgepain" / "engines" / str(manifest["sha256"])
+
+
 def sidecar(bundle: Path) -> dict[str, Any]:
-    (path,) = (bundle / "engines").glob("*.json")
+    (path,) = engines(bundle).glob("*.json")
     facts: dict[str, Any] = json.loads(path.read_text())
     return facts
 
@@ -118,7 +134,7 @@ def refusal(result: Result, code: int = 1) -> str:
 
 def left(bundle: Path) -> list[str]:
     """What lies in the folder of engines, but for the lock."""
-    return sorted(p.name for p in (bundle / "engines").rglob("*") if p.name != ".lock")
+    return sorted(p.name for p in engines(bundle).rglob("*") if p.name != ".lock")
 
 
 OPEN = """
@@ -141,13 +157,14 @@ if hasattr(engine, "close"):
 """
 
 
-def test_no_driver_is_told_before_tensorrt_is_touched(bundle: Path) -> None:
+def test_no_driver_is_told_before_tensorrt_is_touched(bundle: Path, tmp_path: Path) -> None:
     if shutil.which("nvidia-smi") or Path("/dev/nvhost-gpu").exists():
         pytest.skip("this machine has a GPU")
     command = [sys.executable, "-m", "edgepain", "build", str(bundle)]
-    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    environment = {**os.environ, "XDG_DATA_HOME": str(tmp_path / "data")}
+    result = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     assert refusal(result).startswith("no NVIDIA driver here (libcuda.so.1 is not found)")
-    assert not (bundle / "engines").exists()
+    assert not engines(bundle).exists()
 
 
 def test_a_driver_without_a_gpu(machine: Machine, bundle: Path) -> None:
@@ -181,7 +198,7 @@ def test_one_code_path_for_every_version(machine: Machine, bundle: Path, version
     result = machine.build(bundle, "--precision", "int8")
     assert result.returncode == 0, result.stderr
     facts = sidecar(bundle)
-    plan = json.loads(next((bundle / "engines").glob("*.plan")).read_text())
+    plan = json.loads(next(engines(bundle).glob("*.plan")).read_text())
     strongly_typed = OPSETS[version] == 19
     assert facts["strongly_typed"] == strongly_typed
     assert plan["flags"] == ([] if strongly_typed else ["INT8", "FP16"])
@@ -212,20 +229,20 @@ def test_both_are_built_and_the_better_is_kept(machine: Machine, bundle: Path) -
     assert facts["host_only"]
     assert "This machine is no Jetson" in result.stdout
     # The second precision starts with what the first measured; the next build with what both did.
-    assert (bundle / "engines" / "orin-nvgpu-sm87__trt10.3.0.timing").read_text() == "++"
+    assert (engines(bundle) / "orin-nvgpu-sm87__trt10.3.0.timing").read_text() == "++"
     again = machine.build(bundle)
     assert "an engine for this device is there already" in again.stdout
     rebuilt = machine.build(bundle, "--rebuild", STUB_TRT="slow-int8")
     assert rebuilt.returncode == 0, rebuilt.stderr
     assert sidecar(bundle)["chosen"].startswith("fp16: int8 is not faster by 5%")
-    assert (bundle / "engines" / "orin-nvgpu-sm87__trt10.3.0.timing").read_text() == "++++"
+    assert (engines(bundle) / "orin-nvgpu-sm87__trt10.3.0.timing").read_text() == "++++"
     assert len(left(bundle)) == 3
     assert machine.command("inspect", bundle).returncode == 0
 
 
 def test_a_timing_cache_that_nobody_vouches_for_is_not_used(machine: Machine, bundle: Path) -> None:
     assert machine.build(bundle, "--precision", "fp16").returncode == 0
-    timing = next((bundle / "engines").glob("*.timing"))
+    timing = next(engines(bundle).glob("*.timing"))
     timing.write_text("forged")
     assert machine.build(bundle, "--precision", "fp16", "--rebuild").returncode == 0
     assert timing.read_text() == "+"
@@ -265,8 +282,8 @@ def test_a_graph_that_cannot_be_parsed(machine: Machine, bundle: Path) -> None:
 
 
 def test_two_builds_at_once(machine: Machine, bundle: Path) -> None:
-    folder = bundle / "engines"
-    folder.mkdir()
+    folder = engines(bundle)
+    folder.mkdir(parents=True)
     with (folder / ".lock").open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         assert "another build is at work" in refusal(machine.build(bundle), 2)
@@ -287,13 +304,15 @@ def test_a_folder_that_cannot_be_written(machine: Machine, bundle: Path, tmp_pat
     (tmp_path / "file").write_text("")
     line = refusal(machine.build(bundle, "--out", tmp_path / "file" / "engines"))
     assert "engines cannot be written to" in line
+    assert "would make it another bundle" in refusal(machine.build(bundle, "--out", bundle / "engines"), 2)
+    assert not (bundle / "engines").exists()
 
 
 def test_an_interrupted_build_leaves_nothing(machine: Machine, bundle: Path) -> None:
     command = [sys.executable, "-m", "edgepain", "build", str(bundle)]
     process = subprocess.Popen(command, env=machine.environment(STUB_TRT="hang"), stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 60
-    while not any(name.endswith("/job") for name in map(str, (bundle / "engines").rglob("job"))):
+    while not any(name.endswith("/job") for name in map(str, engines(bundle).rglob("job"))):
         assert time.monotonic() < deadline
         time.sleep(0.05)
     time.sleep(1)
@@ -305,15 +324,113 @@ def test_an_interrupted_build_leaves_nothing(machine: Machine, bundle: Path) -> 
 
 
 def test_what_a_killed_build_left_goes_with_the_next(machine: Machine, bundle: Path) -> None:
-    (bundle / "engines" / ".building-old").mkdir(parents=True)
-    (bundle / "engines" / ".building-old" / "fp16.plan").write_text("half")
+    (engines(bundle) / ".building-old").mkdir(parents=True)
+    (engines(bundle) / ".building-old" / "fp16.plan").write_text("half")
     assert machine.build(bundle, "--precision", "fp16").returncode == 0
-    assert not (bundle / "engines" / ".building-old").exists()
+    assert not (engines(bundle) / ".building-old").exists()
 
 
 def _built(machine: Machine, bundle: Path) -> Path:
     assert machine.build(bundle, "--precision", "fp16").returncode == 0
-    return next((bundle / "engines").glob("*.plan"))
+    return next(engines(bundle).glob("*.plan"))
+
+
+def _sealed_again(bundle: Path, **changes: object) -> None:
+    """State its files as they are now, as whoever made it can."""
+    facts = {**json.loads((bundle / "manifest.json").read_text()), **changes}
+    write_manifest(bundle, msgspec.convert(facts, Manifest))
+
+
+def test_engines_that_come_with_a_bundle_are_not_used(machine: Machine, bundle: Path, tmp_path: Path) -> None:
+    zipped = tmp_path / "b.zip"
+    pack(bundle, zipped)
+    for brought in (tmp_path / "b.engines", bundle / "engines"):
+        assert machine.build(zipped, "--precision", "fp16", "--out", brought).returncode == 0
+    done = machine.python(OPEN, bundle, "auto")
+    assert "engines is not listed in the manifest" in done.stderr.splitlines()[-1]
+    (bundle / "engines" / ".lock").unlink()
+    _sealed_again(bundle)
+    for source in (zipped, bundle):
+        done = machine.python(OPEN, source, "auto")
+        assert done.stdout.startswith("ONNX Runtime"), done.stderr
+        assert "no engine in" in machine.python(OPEN, source, "tensorrt").stderr.splitlines()[-1]
+
+
+@pytest.mark.parametrize(("what", "mode"), [("", 0o775), ("", 0o757), ("*.plan", 0o664), ("*.json", 0o646)])
+def test_engines_that_others_may_write_are_refused(machine: Machine, bundle: Path, what: str, mode: int) -> None:
+    _built(machine, bundle)
+    open_to_others = next(engines(bundle).glob(what)) if what else engines(bundle)
+    open_to_others.chmod(mode)
+    reason = f"others may write to {open_to_others}, so its engines are not used; run: chmod go-w {open_to_others}"
+    assert reason in machine.python(OPEN, bundle, "tensorrt").stderr.splitlines()[-1]
+    done = machine.python(OPEN, bundle, "auto")
+    assert done.stdout.startswith("ONNX Runtime"), done.stderr
+    assert reason in done.stdout
+    if not what:
+        assert refusal(machine.build(bundle), 4) == reason
+
+
+def test_engines_of_another_user_are_refused(machine: Machine, bundle: Path) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("only root can give a folder away")
+    _built(machine, bundle)
+    os.chown(engines(bundle), 12345, 12345)
+    assert "belongs to another user" in machine.python(OPEN, bundle, "tensorrt").stderr.splitlines()[-1]
+
+
+def test_a_build_under_a_lax_umask_is_used_all_the_same(machine: Machine, bundle: Path) -> None:
+    code = "import os; os.umask(0); from edgepain.cli.main import main; main()"
+    assert machine.python(code, "build", bundle, "--precision", "fp16").returncode == 0
+    done = machine.python(OPEN, bundle, "tensorrt")
+    assert done.stdout.startswith("TensorRT"), done.stderr
+
+
+def test_the_folder_of_engines_without_and_with_xdg(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for unset in ("", "relative"):
+        monkeypatch.setenv("XDG_DATA_HOME", unset)
+        assert engines_folder("ab") == tmp_path / ".local" / "share" / "edgepain" / "engines" / "ab"
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
+    assert engines_folder("ab") == tmp_path / "data" / "edgepain" / "engines" / "ab"
+
+
+def test_a_folder_of_several_bundles_keeps_those_of_the_others(machine: Machine, bundle: Path, tmp_path: Path) -> None:
+    both = tmp_path / "both"
+    assert machine.build(bundle, "--precision", "fp16", "--out", both).returncode == 0
+    first = {path.name: path.read_bytes() for path in both.iterdir() if path.suffix in (".plan", ".json")}
+    _sealed_again(bundle, name="another")
+    done = machine.build(bundle, "--out", both, STUB_TRT="slow-fp16")
+    assert done.returncode == 0, done.stderr
+    now = {path.name: path.read_bytes() for path in both.iterdir() if path.suffix in (".plan", ".json")}
+    assert len(first) == 2
+    assert len(now) == 4
+    assert first.items() <= now.items()
+
+
+def test_a_bundle_exchanged_after_it_was_checked_is_refused(machine: Machine, bundle: Path) -> None:
+    code = """
+import sys
+from pathlib import Path
+from edgepain.bundle import open_bundle
+from edgepain.engine.tensorrt.build import build
+checked = open_bundle(sys.argv[1])
+Path(sys.argv[1]).rename(sys.argv[1] + ".checked")
+Path(sys.argv[2]).rename(sys.argv[1])
+build(checked)
+"""
+    other = Path(shutil.copytree(bundle, bundle.with_name("other")))
+    _sealed_again(other, name="another")
+    checked = engines(bundle)
+    done = machine.python(code, bundle, other)
+    assert f"BundleError: {bundle} was exchanged after it was checked" in done.stderr
+    assert [path.name for path in checked.iterdir()] == [".lock"]
+
+
+def test_a_recipe_without_graphs_is_refused(machine: Machine, bundle: Path) -> None:
+    recipe = bundle / "tensorrt" / "recipe.json"
+    recipe.write_text(json.dumps({**json.loads(recipe.read_text()), "variants": []}))
+    _sealed_again(bundle)
+    assert "it has no graphs for any TensorRT" in refusal(machine.build(bundle), 4)
 
 
 def test_an_engine_of_another_device_is_told_and_not_used(machine: Machine, bundle: Path) -> None:
@@ -357,8 +474,8 @@ def test_a_damaged_plan_is_not_loaded(machine: Machine, bundle: Path, damage: st
 
 @pytest.mark.parametrize("text", ["", "{}", "[1", '{"schema": 2}', "\x00", "[" * 100_000])
 def test_any_sidecar_gives_a_line(machine: Machine, bundle: Path, text: str) -> None:
-    (bundle / "engines").mkdir()
-    (bundle / "engines" / "x.json").write_text(text)
+    engines(bundle).mkdir(parents=True)
+    (engines(bundle) / "x.json").write_text(text)
     done = machine.python(OPEN, bundle, "tensorrt")
     assert "is no sidecar of an engine" in done.stderr.splitlines()[-1]
 
@@ -395,7 +512,7 @@ def test_run_takes_the_engine_and_says_which(
 
 def test_a_bundle_without_engines_starts_nothing_of_tensorrt(machine: Machine, bundle: Path) -> None:
     code = OPEN + "\nassert 'tensorrt' not in sys.modules and 'edgepain.engine.tensorrt.driver' not in sys.modules"
-    (bundle / "engines").mkdir()
+    engines(bundle).mkdir(parents=True)
     code = code.replace("if hasattr", "if False and hasattr")
     done = machine.python(code, bundle, "onnx")
     assert done.returncode == 0, done.stderr

@@ -18,10 +18,10 @@ from typing import Literal
 
 import msgspec
 
-from edgepain.bundle import Bundle, sha256_of
+from edgepain.bundle import Bundle, engines_folder, sha256_of
 from edgepain.engine.tensorrt.driver import Device, Driver
+from edgepain.engine.tensorrt.folder import FILE_MODE, make_folder, require_own
 from edgepain.engine.tensorrt.library import parse_version
-from edgepain.engine.tensorrt.open import engines_folder
 from edgepain.engine.tensorrt.plan import (
     Measured,
     Plan,
@@ -36,7 +36,7 @@ from edgepain.engine.tensorrt.plan import (
 )
 from edgepain.engine.tensorrt.recipe import EnginePrecision, Recipe, graph_sha256, read_recipe
 from edgepain.engine.tensorrt.worker import Answer, Job
-from edgepain.errors import ConfigError, EdgepainError
+from edgepain.errors import BundleError, ConfigError, EdgepainError
 
 SCRATCH = ".building-"
 # INT8 costs accuracy: it must be faster by more than two runs differ.
@@ -66,17 +66,21 @@ def build(
     device is not made again without `rebuild`. tell: told what is done next, in words.
 
     Raises NoDriverError, EdgepainError where TensorRT is absent, refused, crashes or cannot build, VerificationError's
-    text where an engine answers wrongly, BundleMismatchError where the bundle is not for a Jetson, ConfigError where
-    another build is at work. Nothing half-written is left.
+    text where an engine answers wrongly, BundleMismatchError where the bundle is not for a Jetson, BundleError where
+    it is exchanged meanwhile, EngineError where others may write to the folder, ConfigError where another build is at
+    work, or `out` is in the bundle. Nothing half-written is left.
     """
     recipe = read_recipe(bundle)
     device = Driver().device
-    folder = (out or engines_folder(bundle)).resolve()
+    folder = (out or engines_folder(bundle.manifest.sha256)).resolve()
+    if folder.is_relative_to(bundle.root.resolve()):
+        raise ConfigError(f"engines in {folder} would make it another bundle; choose another --out, or none")
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
+        require_own(folder)
         with _locked(folder), _scratch(folder) as scratch:
             tell("asking TensorRT for its version")
-            tensorrt = _run(Job(str(_source(bundle)), str(scratch)), scratch).tensorrt
+            tensorrt = _run(_job(bundle, scratch), scratch).tensorrt
             found = _fitting(folder, bundle, recipe, device, tensorrt, precision)
             if found and not rebuild:
                 return Built(best(found), new=False)
@@ -104,9 +108,11 @@ def _build(
     for precision in precisions:
         tell(f"building, checking and timing the {precision} engine; this takes minutes on a Jetson")
         known = _known_timing(folder, timing)
-        job = Job(str(_source(bundle)), str(scratch), precision, str(known) if known else None)
+        job = _job(bundle, scratch, precision, known)
         try:
             answer = _run(job, scratch)
+        except BundleError:
+            raise
         except EdgepainError as error:
             refused.append(Refused(precision, str(error)))
             continue
@@ -146,7 +152,9 @@ def _build(
     )
     sidecar = scratch / "sidecar"
     write_sidecar(sidecar, facts)
-    _remove_older(folder, stem(device, tensorrt), wanted)
+    for file in (new_plan, new_timing, sidecar):
+        file.chmod(FILE_MODE)
+    _remove_older(folder, facts, wanted)
     new_plan.replace(path)
     new_timing.replace(timing)
     # Last: without it, the plan beside it is not there for anybody.
@@ -203,21 +211,24 @@ def _known_timing(folder: Path, timing: Path) -> Path | None:
     return timing if timing.is_file() and sha256_of(timing) in vouched else None
 
 
-def _remove_older(folder: Path, prefix: str, wanted: Wanted) -> None:
-    """Take away what the new engine replaces: all of this GPU and TensorRT, or those of its precision."""
-    for path in folder.glob("*.json"):
-        of = path.stem.split("__")
-        if "__".join(of[:2]) == prefix and (wanted == "both" or wanted in of[2:3]):
+def _remove_older(folder: Path, new: Sidecar, wanted: Wanted) -> None:
+    """Take away what the new engine replaces: all of its bundle, GPU and TensorRT, or those of its precision."""
+    for plan in list_plans(folder)[0]:
+        path, old = plan.path, plan.facts
+        same = (old.bundle_sha256, old.gpu, old.sm, old.tensorrt) == (new.bundle_sha256, new.gpu, new.sm, new.tensorrt)
+        if same and wanted in ("both", old.precision):
+            path.with_suffix(".json").unlink(missing_ok=True)
             path.unlink(missing_ok=True)
-            path.with_suffix(".plan").unlink(missing_ok=True)
 
 
-def _source(bundle: Bundle) -> Path:
-    return (bundle.source or bundle.root).resolve()
+def _job(bundle: Bundle, scratch: Path, precision: EnginePrecision | None = None, timing: Path | None = None) -> Job:
+    source = (bundle.source or bundle.root).resolve()
+    known = None if timing is None else str(timing)
+    return Job(str(source), bundle.manifest.sha256, str(scratch), precision, known)
 
 
 def _run(job: Job, scratch: Path) -> Answer:
-    """Have the worker do a job. Raises EdgepainError with its error, or with what the process died of."""
+    """Have the worker do a job. Raises BundleError or EdgepainError with its error, or what it died of."""
     (scratch / "job").write_bytes(msgspec.json.encode(job))
     with (scratch / "output").open("wb") as output:
         # In the scratch folder, so that no file of the user's can stand in for a module.
@@ -241,7 +252,7 @@ def _run(job: Job, scratch: Path) -> Answer:
         raise EdgepainError(f"TensorRT's process {died} ({lines[-1][:200] if lines else 'it said nothing'}); see dmesg")
     answer = msgspec.json.decode(job.answer.read_bytes(), type=Answer)
     if answer.error:
-        error = EdgepainError(answer.error)
+        error = BundleError(answer.error) if answer.of_bundle else EdgepainError(answer.error)
         error.exit_code = answer.exit_code
         raise error
     return answer

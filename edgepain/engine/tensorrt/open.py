@@ -2,34 +2,37 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
-from edgepain.bundle import ENGINES, Bundle, Precision
+from edgepain.bundle import Bundle, Precision, engines_folder
 from edgepain.engine.golden import compare_golden
 from edgepain.engine.tensorrt.driver import Driver
+from edgepain.engine.tensorrt.folder import EngineError
 from edgepain.engine.tensorrt.library import load_tensorrt, parse_version
-from edgepain.engine.tensorrt.plan import EngineError, best, list_plans, misfit
+from edgepain.engine.tensorrt.plan import best, list_plans, misfit
 from edgepain.engine.tensorrt.recipe import read_recipe
 from edgepain.engine.tensorrt.runner import TensorRtEngine
-
-
-def engines_folder(bundle: Bundle) -> Path:
-    """Where the engines of a bundle lie unless told otherwise: in it, or beside the zip that it is."""
-    return bundle.root / ENGINES if bundle.source is None else bundle.source.with_suffix(f".{ENGINES}")
+from edgepain.errors import ConfigError
 
 
 def has_engines(bundle: Bundle, folder: Path | None = None) -> bool:
     """Whether anything was built for this bundle."""
-    return next((folder or engines_folder(bundle)).glob("*.json"), None) is not None
+    try:
+        return any(name.endswith(".json") for name in os.listdir(folder or engines_folder(bundle.manifest.sha256)))
+    except (ConfigError, OSError):  # A service may have no home, or must not look into it.
+        return False
 
 
 def open_tensorrt(bundle: Bundle, precision: Precision | None = None, folder: Path | None = None) -> TensorRtEngine:
     """The fastest engine that fits, on the GPU; precision `int8` takes only such a one.
 
-    Raises EngineError where none fits or the plan is damaged, NoDriverError, EdgepainError where TensorRT is no good,
-    VerificationError where the engine does not answer the golden windows as it should.
+    folder: by default that of this user (`engines_folder`), never one of the bundle.
+
+    Raises EngineError where none fits, the plan is damaged or others may write to it, NoDriverError, EdgepainError
+    where TensorRT is no good, VerificationError where the engine does not answer the golden windows as it should.
     """
-    folder = folder or engines_folder(bundle)
+    folder = folder or engines_folder(bundle.manifest.sha256)
     again = f"run: edgepain build {bundle}"
     recipe = read_recipe(bundle)
     plans, complaints = list_plans(folder)

@@ -1,12 +1,12 @@
 """Engines on disk: a plan as TensorRT wrote it, and beside it a JSON that says what it is and what it is good for.
 
-    engines/<gpu>-sm87__trt10.3.0.26__int8__<sha of the ONNX>.plan
-    engines/<gpu>-sm87__trt10.3.0.26__int8__<sha of the ONNX>.json
-    engines/<gpu>-sm87__trt10.3.0.26.timing      what the builder measured: makes the next build faster
+    <gpu>-sm87__trt10.3.0.26__int8__<sha of the ONNX>.plan
+    <gpu>-sm87__trt10.3.0.26__int8__<sha of the ONNX>.json
+    <gpu>-sm87__trt10.3.0.26.timing      what the builder measured: makes the next build faster
 
-A plan belongs to one GPU architecture, one TensorRT and one ONNX. It is code for the GPU and nobody has signed it: it
-is outside the manifest of the bundle, and its hash in the sidecar shows a damaged file, not a forged one. Let nobody
-write to the folder who may not run programs as you.
+A plan belongs to one GPU architecture, one TensorRT and one ONNX. It is code for the GPU and nobody has signed it: its
+hash in the sidecar shows a damaged file, not a forged one. So it lies with the user who built it, never in the bundle,
+and is read only where nobody else but root may write.
 """
 
 from __future__ import annotations
@@ -21,18 +21,12 @@ import msgspec
 
 from edgepain.bundle import Bundle, sha256_of
 from edgepain.engine.tensorrt.driver import Device
+from edgepain.engine.tensorrt.folder import EngineError, require_own
 from edgepain.engine.tensorrt.recipe import EnginePrecision, Recipe, graph_sha256
-from edgepain.errors import EdgepainError
 
 MAX_SIDECAR_BYTES = 1 << 20
 MAX_PLAN_BYTES = 1 << 30
 SHOWN_DIGITS = 12
-
-
-class EngineError(EdgepainError):
-    """A plan is damaged, or is for another device, TensorRT or graph."""
-
-    exit_code = 4
 
 
 class Measured(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -125,7 +119,11 @@ def plan_name(device: Device, tensorrt: str, precision: EnginePrecision, onnx_sh
 
 
 def list_plans(folder: Path) -> tuple[list[Plan], list[str]]:
-    """The plans of a folder of engines, and for each sidecar that cannot be read why not."""
+    """The plans of a folder of engines, and for each sidecar that cannot be read why not.
+
+    Raises EngineError where others may write to the folder.
+    """
+    require_own(folder)
     plans, complaints = [], []
     for path in sorted(folder.glob("*.json")):
         try:
@@ -161,6 +159,8 @@ def _words(gpu: str, sm: int, tensorrt: str, onnx: str) -> str:
 
 def _read(path: Path) -> Plan:
     again = "remove it, or run: edgepain build --rebuild"
+    require_own(path)
+    require_own(path.with_suffix(".plan"))
     try:
         if path.stat().st_size > MAX_SIDECAR_BYTES:
             raise EngineError(f"{path} is too large for a sidecar; {again}")

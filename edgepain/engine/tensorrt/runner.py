@@ -12,8 +12,8 @@ import numpy.typing as npt
 from edgepain.bundle import Bundle
 from edgepain.engine.onnx import INPUT_NAME, OUTPUT_NAME
 from edgepain.engine.tensorrt.driver import CudaError, Driver
+from edgepain.engine.tensorrt.folder import EngineError
 from edgepain.engine.tensorrt.log import logger_of
-from edgepain.engine.tensorrt.plan import EngineError
 from edgepain.engine.tensorrt.recipe import TensorRtGraph, graph_sha256
 
 

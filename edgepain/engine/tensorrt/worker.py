@@ -21,16 +21,20 @@ from edgepain.engine.tensorrt.library import load_tensorrt, parse_version
 from edgepain.engine.tensorrt.plan import Measured
 from edgepain.engine.tensorrt.recipe import EnginePrecision, TensorRtGraph, read_recipe
 from edgepain.engine.tensorrt.runner import TensorRtEngine
-from edgepain.errors import EdgepainError
+from edgepain.errors import BundleError, EdgepainError
 
 WARM_UP = 50
 RUNS = 300
 
 
 class Job(msgspec.Struct, frozen=True):
-    """What to do. precision: None asks for nothing but the version. Files in `folder` are the parent's."""
+    """What to do. precision: None asks for nothing but the version. Files in `folder` are the parent's.
+
+    manifest_sha256: of the bundle as the parent has checked it.
+    """
 
     bundle: str
+    manifest_sha256: str
     folder: str
     precision: EnginePrecision | None = None
     timing: str | None = None
@@ -52,12 +56,16 @@ class Job(msgspec.Struct, frozen=True):
 
 
 class Answer(msgspec.Struct, frozen=True):
-    """What came of it. error: one line, empty where all went well; exit_code: of that error."""
+    """What came of it. error: one line, empty where all went well; exit_code: of that error.
+
+    of_bundle: the error is one of the bundle, so that no other precision needs to be tried.
+    """
 
     tensorrt: str = ""
     measured: Measured | None = None
     error: str = ""
     exit_code: int = 1
+    of_bundle: bool = False
 
 
 def main(argument: str) -> None:
@@ -66,7 +74,7 @@ def main(argument: str) -> None:
     try:
         answer = _work(job)
     except EdgepainError as error:
-        answer = Answer(error=str(error), exit_code=error.exit_code)
+        answer = Answer(error=str(error), exit_code=error.exit_code, of_bundle=isinstance(error, BundleError))
     except (OSError, MemoryError) as error:
         answer = Answer(
             error=f"{getattr(error, 'strerror', None) or error or 'out of memory'}; make room and try again"
@@ -80,6 +88,8 @@ def _work(job: Job) -> Answer:
     if job.precision is None:
         return Answer(tensorrt)
     bundle = open_bundle(job.bundle)
+    if bundle.manifest.sha256 != job.manifest_sha256:
+        raise BundleError(f"{bundle} was exchanged after it was checked; find out by whom, and build again")
     recipe = read_recipe(bundle)
     variant = recipe.variant(parse_version(tensorrt))
     graph = variant.graph(job.precision)
