@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,24 +27,15 @@ if TYPE_CHECKING:
 
 
 # Whoever waits for a port to come back would take that of another test: pseudo-terminals are numbered anew.
-WITH_PORTS = (
-    "runtime",
-    "engine",
-    "firmware_bridge",
-    "deploy",
-    "bundle",
-    "test_bench_command.py",
-    "test_evaluate_command.py",
-)
+WITH_PORTS = re.compile(r"\b(simulate|openpty|PtyLink|BoardSimulator|SerialSource)\b|\"--live\"")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """With several workers: a file's tests to one worker, and all that open ports to the same one."""
-    root = Path(__file__).parent
-    for item in items:
-        parts = item.path.relative_to(root).parts
-        with_ports = len(parts) == 1 or set(parts) & set(WITH_PORTS)
-        item.add_marker(pytest.mark.xdist_group("ports" if with_ports else "/".join(parts)))
+    for path, group in groupby(items, key=lambda item: item.path):
+        ports = path.parent.name in ("runtime", "tests") or WITH_PORTS.search(path.read_text(encoding="utf-8"))
+        for item in group:
+            item.add_marker(pytest.mark.xdist_group("ports" if ports else str(path)))
 
 
 @pytest.fixture(scope="session")
