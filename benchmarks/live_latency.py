@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import signal
 import subprocess
 import sys
-from contextlib import suppress
 from typing import Any
 
 import msgspec
@@ -24,16 +22,13 @@ PATIENCE_S = 60.0
 def decide_live(bundle: Bundle, seconds: float) -> LiveLatency | NotMeasured:
     """Run `bundle` on the packaged simulated wearable at its true rate for `seconds`; or why that cannot be done."""
     play_s = seconds + CALIBRATION_S + bundle.manifest.window.seconds
-    with _process("simulate", "--loop", "--duration", f"{play_s:g}") as device:
+    with _process("simulate", "--loop") as device:
         assert device.stdout
         port = device.stdout.readline().strip().removeprefix("port: ")
-        options = ("--hop", HOP_S, "--calibration", CALIBRATION_S, "--give-up", 5, "--json")
+        options = ("--hop", HOP_S, "--calibration", CALIBRATION_S, "--duration", play_s, "--json")
         with _process("run", "--port", port, "--model", bundle.root, *options) as live:
             try:
-                with suppress(subprocess.TimeoutExpired):
-                    device.wait(play_s + PATIENCE_S)
-                live.send_signal(signal.SIGINT)
-                lines, errors = live.communicate(timeout=PATIENCE_S)
+                lines, errors = live.communicate(timeout=play_s + PATIENCE_S)
             except subprocess.TimeoutExpired:
                 return NotMeasured("the live session did not end")
             finally:
