@@ -14,6 +14,9 @@ from edgepain.cli.device_options import settings
 from edgepain.cli.trust import trusted_key_option
 
 if TYPE_CHECKING:
+    from edgepain.bundle import Bundle
+    from edgepain.engine import Engine
+    from edgepain.runtime import Decider
     from edgepain.signal import Source
 
 
@@ -113,7 +116,6 @@ def command(
 
     from rich.console import Console
 
-    from edgepain import __version__
     from edgepain.bundle import demonstration_bundle, open_bundle
     from edgepain.engine import choose_engine
     from edgepain.firmware_bridge import DEFAULT_DEVICE, ReplaySource, SerialSource
@@ -127,10 +129,8 @@ def command(
         click.echo(remark, err=True)
     clock = None if replay else time.monotonic
     decider = Decider(bundle, engine, hop_s=hop, calibration_s=calibration, clock=clock)
-    limits = Limits(duration) if give_up is None else Limits(duration, give_up, give_up)
-    source: Source
     if replay is None:
-        source = SerialSource(
+        source: Source = SerialSource(
             port or "",
             device=device or DEFAULT_DEVICE,
             options=device_options,
@@ -138,6 +138,7 @@ def command(
             record_to=record,
             reconnect_s=give_up,
         )
+        limits = Limits(duration) if give_up is None else Limits(duration, give_up, give_up)
     else:
         # A file is never silent, however slow this machine is.
         source, limits = ReplaySource(replay), Limits(introduction_s=None, patience_s=math.inf)
@@ -145,26 +146,30 @@ def command(
     end_politely()
     if as_json:
         lines = JsonLines(sys.stdout)
-        manifest = bundle.manifest
-        lines.header(
-            edgepain=__version__,
-            port=port,
-            replay=None if replay is None else str(replay),
-            bundle=manifest.name,
-            demonstration=manifest.demonstration,
-            bundle_sha256=manifest.sha256,
-            trusted_key=bundle.signature.fingerprint if bundle.trusted and bundle.signature else None,
-            model_sha256=engine.model_sha256,
-            engine=engine.description,
-            hop_s=decider.hop_s,
-            calibration_s=decider.calibration_s,
-        )
+        lines.header(port=port, replay=replay and str(replay), **_header(bundle, engine, decider))
         Session(source, decider, [lines, service], limits, service.pulse).run()
     else:
         title = f"{bundle.manifest.name} · {engine.description}"
         with TerminalView(Console(), title) as view:
             Session(source, decider, [view, service], limits, service.pulse).run()
     end_undisturbed()
+
+
+def _header(bundle: Bundle, engine: Engine, decider: Decider) -> dict[str, object]:
+    """What decides, for whoever reads the decisions."""
+    from edgepain import __version__
+
+    return {
+        "edgepain": __version__,
+        "bundle": bundle.manifest.name,
+        "demonstration": bundle.manifest.demonstration,
+        "bundle_sha256": bundle.manifest.sha256,
+        "trusted_key": bundle.signature.fingerprint if bundle.trusted and bundle.signature else None,
+        "model_sha256": engine.model_sha256,
+        "engine": engine.description,
+        "hop_s": decider.hop_s,
+        "calibration_s": decider.calibration_s,
+    }
 
 
 def _check(port: str | None, replay: Path | None, of_a_port: list[str]) -> None:
