@@ -1,4 +1,4 @@
-"""A graph as ONNX Runtime rearranges it at load, saved: loading then takes a third of the time."""
+"""A graph as ONNX Runtime rearranges it at load, saved: loading then takes less time."""
 
 from __future__ import annotations
 
