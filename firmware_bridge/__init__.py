@@ -2,18 +2,19 @@
 
 from edgepain.firmware_bridge.assembler import SampleAssembler
 from edgepain.firmware_bridge.clock import DeviceClock
+from edgepain.firmware_bridge.device_source import DeviceSource
 from edgepain.firmware_bridge.devices import DEFAULT_DEVICE, device_kind, device_names
 from edgepain.firmware_bridge.driver import DeviceKind, Driver, DriverOptions
 from edgepain.firmware_bridge.edgeframe import Frame, FrameDecoder, FrameType
 from edgepain.firmware_bridge.playback import packaged_recording, read_csv, read_e4
 from edgepain.firmware_bridge.recorder import open_recording, read_recording
 from edgepain.firmware_bridge.replay import ReplaySource
-from edgepain.firmware_bridge.serial_source import SerialSource
 
 __all__ = [
     "DEFAULT_DEVICE",
     "DeviceClock",
     "DeviceKind",
+    "DeviceSource",
     "Driver",
     "DriverOptions",
     "Frame",
@@ -21,7 +22,6 @@ __all__ = [
     "FrameType",
     "ReplaySource",
     "SampleAssembler",
-    "SerialSource",
     "device_kind",
     "device_names",
     "open_recording",

@@ -1,7 +1,7 @@
 """What a device driver is: its language without a port, so that it can be fuzzed, replayed and read over any line.
 
 A driver is fed with what was read and says what to send; ports, retries and recordings are outside it (see
-`serial_source`). What `feed` gives depends on the bytes and their arrival times alone, never on what `request`
+`device_source`). What `feed` gives depends on the bytes and their arrival times alone, never on what `request`
 was asked: a replay of the bytes gives the same samples again.
 """
 
@@ -15,6 +15,8 @@ import msgspec
 
 from edgepain.errors import ConfigError
 from edgepain.firmware_bridge.clock import DeviceClock
+from edgepain.firmware_bridge.line import Line
+from edgepain.firmware_bridge.ports import open_port
 from edgepain.signal import DeviceInfo, LinkStats, Samples
 
 
@@ -66,11 +68,17 @@ class DriverOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     """What a person may set of a device, calibration included. Subclasses add fields, each with a default."""
 
 
+def _serial(port: str, baud: int, options: Any) -> Line:
+    return open_port(port, baud)
+
+
 @dataclass(frozen=True)
 class DeviceKind:
     """A device that can be read: what a person has to know of it, and how a driver for it is made.
 
-    signals, rates, wiring: for a person. baud: unless told otherwise. open: options to driver; raises ConfigError.
+    signals, rates, wiring: for a person. baud: unless told otherwise; None for what is no serial port. options: what
+    may be set of it. open: options to driver; raises ConfigError. line: port as a person names it, baud (0 where there
+    is none) and options to an open line; raises PortError.
     """
 
     name: str
@@ -78,9 +86,10 @@ class DeviceKind:
     signals: str
     rates: str
     wiring: str
-    baud: int
+    baud: int | None
     options: type[DriverOptions]
     open: Callable[[Any], Driver]
+    line: Callable[[str, int, Any], Line] = _serial
 
     def driver(self, settings: Mapping[str, str]) -> Driver:
         """A driver with `settings`, a text for each option. Raises ConfigError for what is no option or no value."""

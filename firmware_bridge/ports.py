@@ -1,22 +1,57 @@
-"""Opening a serial port, with an error that says what to do about it."""
+"""A serial port as a `Line`, and its opening, with an error that says what to do about it."""
 
 from __future__ import annotations
 
 import contextlib
 import errno
+import termios
 
 import serial
 from serial.tools import list_ports
 
 from edgepain.errors import PortError
+from edgepain.firmware_bridge.line import READ_SLICE_S, LineDeafError, LineGoneError
 from edgepain.firmware_bridge.serial_ports import stable_names
 
-# pyserial waits at most this long for the first byte, so that stalls and deadlines are looked at in between.
-READ_SLICE_S = 0.05
 WRITE_TIMEOUT_S = 0.2
+# What a port that was unplugged raises, by call: reads and writes, in_waiting, flushes.
+_GONE = (serial.SerialException, OSError, termios.error)
 
 
-def open_port(port: str, baud: int) -> serial.Serial:
+class SerialLine:
+    """An open serial port; see `Line`."""
+
+    def __init__(self, port: serial.Serial) -> None:
+        self._port = port
+
+    def read(self, wait: bool) -> bytes:
+        """All that has come; with `wait` and nothing there, waits a moment for some. Raises LineGoneError."""
+        try:
+            waiting = self._port.in_waiting
+            data = b""
+            if wait and not waiting:
+                data = bytes(self._port.read(1))
+                waiting = self._port.in_waiting if data else 0
+            return data + bytes(self._port.read(waiting))
+        except _GONE as error:
+            raise LineGoneError(str(error)) from error
+
+    def write(self, data: bytes) -> None:
+        """Send. Raises LineGoneError, LineDeafError."""
+        try:
+            self._port.write(data)
+        except serial.SerialTimeoutException as error:
+            raise LineDeafError(str(error)) from error
+        except _GONE as error:
+            raise LineGoneError(str(error)) from error
+
+    def close(self) -> None:
+        """Close the port. Closing what is gone already is no error: there is nothing left to release."""
+        with contextlib.suppress(*_GONE):
+            self._port.close()
+
+
+def open_port(port: str, baud: int) -> SerialLine:
     """Open a device path or a pyserial URL (`loop://`, `socket://host:port`), for this process alone.
 
     Raises PortError: it does not exist (and which ones do), is busy, is not permitted, or the URL is wrong.
@@ -33,7 +68,7 @@ def open_port(port: str, baud: int) -> serial.Serial:
     # FTDI chips hold bytes back for 16 ms otherwise; other ports do not know the setting and need none.
     with contextlib.suppress(AttributeError, NotImplementedError, OSError, ValueError):
         opened.set_low_latency_mode(True)
-    return opened
+    return SerialLine(opened)
 
 
 def port_names() -> list[str]:

@@ -1,14 +1,14 @@
 """A log of what came over the wire, written so that a kill or a power cut loses at most its last second.
 
     file    MAGIC | u32 length | u32 CRC-32 of the JSON | JSON metadata | chunk | chunk | ...
-    chunk   u32 marker | f64 arrival_s | u32 length | u32 CRC-32 of the bytes | u32 CRC-32 of these 20 | bytes
+    chunk   4 bytes tag | f64 at_s | u32 length | u32 CRC-32 of the bytes | u32 CRC-32 of these 20 | bytes
 
-All little endian; arrival_s is the host's monotonic clock, and the metadata give the wall clock at the same
-moment as a monotonic one. A chunk without bytes says that the line was opened (again) here.
+All little endian; at_s is the host's monotonic clock, and the metadata give the wall clock at the same moment as a
+monotonic one. Tag CHNK: bytes that were read at once at at_s; none where the line was opened (again). Tag MARK: a
+`Marker` of at_s as JSON.
 
 Chunks are appended in one write each, so that a kill of this process loses nothing that was read, and forced to
-the disk about once a second. The reader skips what is damaged, finds the next marker, and says how
-much it left out.
+the disk about once a second. The reader skips what is damaged, finds the next tag, and says how much it left out.
 """
 
 from __future__ import annotations
@@ -16,23 +16,27 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 import struct
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 from zlib import crc32
 
+import msgspec
+
 from edgepain.errors import ConfigError, DataError
+from edgepain.signal import Marker
 
 MAGIC = b"edgepain wire log 1\n"
 SYNC_PERIOD_S = 1.0
-MARKER = 0x4B4E4843
-_MARKER_BYTES = struct.pack("<I", MARKER)
+_BYTES, _MARKER = b"CHNK", b"MARK"
+_TAGS = re.compile(b"CHNK|MARK")
 _META = struct.Struct("<II")
-_CHUNK = struct.Struct("<IdII")
+_CHUNK = struct.Struct("<4sdII")
 _CRC = struct.Struct("<I")
 _CHUNK_HEADER = _CHUNK.size + _CRC.size
 
@@ -47,12 +51,23 @@ class Chunk:
 
 @dataclass(frozen=True)
 class WireRecording:
-    """What a log holds. damaged_chunks, lost_bytes: stretches and bytes of the file that could not be used."""
+    """What a log holds. metadata: empty where it is damaged. content: the whole file, chunks from `begin` on.
+    damaged_chunks, lost_bytes: stretches and bytes of the file that cannot be used."""
 
     metadata: Mapping[str, Any]
-    chunks: tuple[Chunk, ...]
     damaged_chunks: int
     lost_bytes: int
+    content: bytes
+    begin: int
+
+    def __iter__(self) -> Iterator[Chunk | Marker]:
+        """Everything that is sound, in the order in which it was written."""
+        return (entry for entry, _ in _entries(self.content, self.begin) if entry is not None)
+
+    @property
+    def chunks(self) -> tuple[Chunk, ...]:
+        """What was read, without the markers."""
+        return tuple(entry for entry in self if isinstance(entry, Chunk))
 
 
 class WireRecorder:
@@ -62,30 +77,53 @@ class WireRecorder:
         self.path = path
         self._fd = fd
         self._synced_s = time.monotonic()
+        self._unsynced = False
 
     def write(self, arrival_s: float, data: bytes) -> None:
         """Append bytes that came at `arrival_s`. Raises DataError where the disk does not take them."""
-        head = _CHUNK.pack(MARKER, arrival_s, len(data), crc32(data))
-        self._append(head + _CRC.pack(crc32(head)) + data)
-        now = time.monotonic()
-        if now - self._synced_s >= SYNC_PERIOD_S:
-            os.fdatasync(self._fd)
-            self._synced_s = now
+        self._append(_chunk(_BYTES, arrival_s, data))
+        self.sync_when_due()
+
+    def note(self, marker: Marker) -> None:
+        """Append a marker and force it to the disk: it cannot be had again. Raises DataError where that fails."""
+        self._append(_chunk(_MARKER, marker.at_s, msgspec.json.encode(marker)))
+        self._sync()
+
+    def sync_when_due(self) -> None:
+        """Force what was written to the disk, about once a second. To be called while nothing comes, too.
+
+        Raises DataError where the disk does not take it.
+        """
+        if self._unsynced and time.monotonic() - self._synced_s >= SYNC_PERIOD_S:
+            self._sync()
 
     def close(self) -> None:
-        """Force everything to the disk and close. May be called twice."""
+        """Force everything to the disk and close. May be called twice. Raises DataError where the disk fails."""
         if self._fd >= 0:
+            try:
+                self._sync()
+            finally:
+                os.close(self._fd)
+                self._fd = -1
+
+    def _sync(self) -> None:
+        try:
             os.fdatasync(self._fd)
-            os.close(self._fd)
-            self._fd = -1
+        except OSError as error:
+            raise self._refused(error) from error
+        self._synced_s, self._unsynced = time.monotonic(), False
 
     def _append(self, data: bytes) -> None:
         view = memoryview(data)
+        self._unsynced = True
         try:
             while view:
                 view = view[os.write(self._fd, view) :]
         except OSError as error:
-            raise DataError(f"{self.path}: cannot record ({error.strerror}); free space or record elsewhere") from error
+            raise self._refused(error) from error
+
+    def _refused(self, error: OSError) -> DataError:
+        return DataError(f"{self.path}: cannot record ({error.strerror}); free space or record elsewhere")
 
     def __enter__(self) -> WireRecorder:
         return self
@@ -126,21 +164,14 @@ def read_recording(path: Path | str) -> WireRecording:
         raise DataError(f"{path}: cannot be read ({error.strerror}); check the name") from error
     if not content.startswith(MAGIC):
         raise DataError(f"{path}: not a wire log of edgepain (or of a newer version); name one made with --record")
-    metadata, at = _read_metadata(content)
-    chunks: list[Chunk] = []
-    damaged = lost = 0
-    while at < len(content):
-        chunk = _read_chunk(content, at)
-        if chunk is not None:
-            chunks.append(chunk)
-            at += _CHUNK_HEADER + len(chunk.data)
-            continue
-        found = content.find(_MARKER_BYTES, at + 1)
-        while found >= 0 and _read_chunk(content, found) is None:
-            found = content.find(_MARKER_BYTES, found + 1)
-        end = found if found >= 0 else len(content)
-        damaged, lost, at = damaged + 1, lost + end - at, end
-    return WireRecording(metadata, tuple(chunks), damaged, lost)
+    metadata, begin = _read_metadata(content)
+    lost = [skipped for entry, skipped in _entries(content, begin) if entry is None]
+    return WireRecording(metadata, len(lost), sum(lost), content, begin)
+
+
+def _chunk(tag: bytes, at_s: float, data: bytes) -> bytes:
+    head = _CHUNK.pack(tag, at_s, len(data), crc32(data))
+    return head + _CRC.pack(crc32(head)) + data
 
 
 def _read_metadata(content: bytes) -> tuple[dict[str, Any], int]:
@@ -158,13 +189,40 @@ def _read_metadata(content: bytes) -> tuple[dict[str, Any], int]:
     return (metadata, at + length) if isinstance(metadata, dict) else ({}, at + length)
 
 
-def _read_chunk(content: bytes, at: int) -> Chunk | None:
-    if at + _CHUNK_HEADER > len(content):
-        return None
-    marker, arrival_s, length, crc = _CHUNK.unpack_from(content, at)
+def _entries(content: bytes, at: int) -> Iterator[tuple[Chunk | Marker | None, int]]:
+    """Everything from `at` on with its bytes: what is sound, and None for each stretch between that is not."""
+    while at < len(content):
+        entry, end = _read_entry(content, at)
+        if entry is None:
+            end = next((tag.start() for tag in _TAGS.finditer(content, at + 1) if _sound(content, tag)), len(content))
+        yield entry, end - at
+        at = end
+
+
+def _sound(content: bytes, tag: re.Match[bytes]) -> bool:
+    return _read_entry(content, tag.start())[0] is not None
+
+
+def _read_entry(content: bytes, at: int) -> tuple[Chunk | Marker | None, int]:
+    """What stands at `at` and where it ends; None where nothing sound does."""
+    data_at = at + _CHUNK_HEADER
+    if data_at > len(content):
+        return None, at
+    tag, at_s, length, crc = _CHUNK.unpack_from(content, at)
     (head_crc,) = _CRC.unpack_from(content, at + _CHUNK.size)
-    sound = marker == MARKER and head_crc == crc32(content[at : at + _CHUNK.size]) and math.isfinite(arrival_s)
-    if not sound:
+    if head_crc != crc32(content[at : at + _CHUNK.size]) or not math.isfinite(at_s):
+        return None, at
+    end = data_at + length
+    data = content[data_at:end]
+    if len(data) != length or crc32(data) != crc:
+        return None, at
+    return (Chunk(at_s, data) if tag == _BYTES else _read_marker(tag, data)), end
+
+
+def _read_marker(tag: bytes, data: bytes) -> Marker | None:
+    if tag != _MARKER:
         return None
-    data = content[at + _CHUNK_HEADER : at + _CHUNK_HEADER + length]
-    return Chunk(arrival_s, data) if len(data) == length and crc32(data) == crc else None
+    try:
+        return msgspec.json.decode(data, type=Marker)
+    except msgspec.DecodeError:
+        return None

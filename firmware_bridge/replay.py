@@ -10,11 +10,11 @@ from edgepain.errors import ConfigError, DataError
 from edgepain.firmware_bridge.devices import DEFAULT_DEVICE, device_kind
 from edgepain.firmware_bridge.driver import Driver
 from edgepain.firmware_bridge.recorder import Chunk, WireRecording, read_recording
-from edgepain.signal import ClockSkew, LinkChange, LinkState, LinkStats, StreamEvent
+from edgepain.signal import ClockSkew, LinkChange, LinkState, LinkStats, Marker, StreamEvent
 
 
 class ReplaySource:
-    """Gives what was read at once, at once: one chunk of the log after the other, without waiting for their time.
+    """Gives what was read at once, at once: each chunk or marker of the log without waiting for its time.
 
     Arrival times are those of then, changes of the link are dated now. LinkChange(ENDED) comes last and says what of
     the file could not be used.
@@ -29,15 +29,15 @@ class ReplaySource:
         if recording.damaged_chunks:
             places = "1 place" if recording.damaged_chunks == 1 else f"{recording.damaged_chunks} places"
             self._told += f"; {recording.lost_bytes} bytes of it, in {places}, are damaged and were left out"
-        self._chunks = iter(recording.chunks)
+        self._entries = iter(recording)
         self._driver = _driver(recording, path)
         self._opened = 0
         self._over = False
 
     def recv(self, timeout_s: float) -> Sequence[StreamEvent]:
         """What the next chunk brings; empty only at the end, whatever `timeout_s`."""
-        for chunk in self._chunks:
-            if events := self._events(chunk):
+        for entry in self._entries:
+            if events := self._events(entry):
                 return events
         if self._over:
             return []
@@ -58,11 +58,13 @@ class ReplaySource:
 
     def close(self) -> None:
         """Nothing more will come."""
-        self._chunks, self._over = iter(()), True
+        self._entries, self._over = iter(()), True
 
-    def _events(self, chunk: Chunk) -> Sequence[StreamEvent]:
-        if chunk.data:
-            return self._driver.feed(chunk.data, chunk.arrival_s)
+    def _events(self, entry: Chunk | Marker) -> Sequence[StreamEvent]:
+        if isinstance(entry, Marker):
+            return [entry]
+        if entry.data:
+            return self._driver.feed(entry.data, entry.arrival_s)
         self._opened += 1
         self._driver.cut()
         again = "again " if self._opened > 1 else ""

@@ -118,7 +118,7 @@ def command(
 
     from edgepain.bundle import demonstration_bundle, open_bundle
     from edgepain.engine import choose_engine
-    from edgepain.firmware_bridge import DEFAULT_DEVICE, ReplaySource, SerialSource
+    from edgepain.firmware_bridge import DEFAULT_DEVICE, DeviceSource, ReplaySource
     from edgepain.runtime import Decider, JsonLines, Limits, ServiceManager, Session, TerminalView
 
     bundle = open_bundle(model or demonstration_bundle(), trusted_key=trusted_key)
@@ -130,7 +130,7 @@ def command(
     clock = None if replay else time.monotonic
     decider = Decider(bundle, engine, hop_s=hop, calibration_s=calibration, clock=clock)
     if replay is None:
-        source: Source = SerialSource(
+        source: Source = DeviceSource(
             port or "",
             device=device or DEFAULT_DEVICE,
             options=device_options,

@@ -10,7 +10,7 @@ from contextlib import suppress
 
 from edgepain.runtime.decision import Decision
 from edgepain.runtime.session import Summary
-from edgepain.signal import DeviceInfo, LinkChange
+from edgepain.signal import DeviceInfo, LinkChange, Marker
 
 
 class ServiceManager:
@@ -56,6 +56,9 @@ class ServiceManager:
 
     def decision(self, decision: Decision) -> None:
         """Nothing: every user of the machine may read the status of a service."""
+
+    def marker(self, marker: Marker) -> None:
+        """Nothing, as with decisions."""
 
     def summary(self, summary: Summary) -> None:
         """Say that the session is over."""

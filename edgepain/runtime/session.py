@@ -15,7 +15,7 @@ import numpy as np
 from edgepain.errors import ConfigError, DataError, PortError
 from edgepain.runtime.decider import Decider
 from edgepain.runtime.decision import Decision
-from edgepain.signal import ClockSkew, DeviceInfo, LinkChange, LinkState, LinkStats, Samples, Source
+from edgepain.signal import ClockSkew, DeviceInfo, LinkChange, LinkState, LinkStats, Marker, Samples, Source
 
 POLL_S = 0.1
 # Latencies kept for the percentiles of the summary: a day at one decision a second.
@@ -69,6 +69,9 @@ class Sink(Protocol):
 
     def decision(self, decision: Decision) -> None:
         """A window was judged, or could not be."""
+
+    def marker(self, marker: Marker) -> None:
+        """A person or another program marked a moment."""
 
     def summary(self, summary: Summary) -> None:
         """The session ended."""
@@ -158,6 +161,8 @@ class Session:
                 self._decide()
                 if isinstance(event, LinkChange):
                     self._link(event)
+                elif isinstance(event, Marker):
+                    self._marker(event)
                 else:
                     self._device(event)
             # Only now: signals that come one after the other in a batch are not late.
@@ -183,6 +188,10 @@ class Session:
         self._introduced = True
         for sink in self._sinks:
             sink.device(device)
+
+    def _marker(self, marker: Marker) -> None:
+        for sink in self._sinks:
+            sink.marker(marker)
 
     def _link(self, change: LinkChange) -> None:
         self._link_detail = f"{change.state}: {change.detail}"

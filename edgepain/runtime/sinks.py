@@ -10,11 +10,11 @@ import msgspec
 from edgepain.errors import DataError
 from edgepain.runtime.decision import Decision, utc
 from edgepain.runtime.session import Summary
-from edgepain.signal import DeviceInfo, LinkChange
+from edgepain.signal import DeviceInfo, LinkChange, Marker
 
 
 class JsonLines:
-    """Writes each event as one line and flushes it. `type` is device, link, decision or summary.
+    """Writes each event as one line and flushes it. `type` is device, link, decision, marker or summary.
 
     Times: `start_s` and `end_s` are session time on the device's clock, `host_time` is UTC.
     All methods raise DataError where the file does not take a line, BrokenPipeError where its reader went away.
@@ -39,6 +39,12 @@ class JsonLines:
     def decision(self, decision: Decision) -> None:
         """Write a line of `type` decision."""
         self._write(decision)
+
+    def marker(self, marker: Marker) -> None:
+        """Write a line of `type` marker."""
+        facts = {"label": marker.label, "value": marker.value, "source": marker.source}
+        # Its own wall clock: the monotonic one of a replay is that of another day.
+        self._write({"type": "marker", "host_time": utc(time.time() - marker.unix_s), **facts})
 
     def summary(self, summary: Summary) -> None:
         """Write a line of `type` summary."""

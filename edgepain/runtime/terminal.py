@@ -10,7 +10,7 @@ from rich.text import Text
 
 from edgepain.runtime.decision import Decision
 from edgepain.runtime.session import Percentiles, Summary
-from edgepain.signal import DeviceInfo, LinkChange, LinkState
+from edgepain.signal import DeviceInfo, LinkChange, LinkState, Marker
 
 BAR = 16
 _STYLE = {
@@ -31,6 +31,7 @@ class TerminalView:
         self._device = "waiting for the device to introduce itself"
         self._link = Text("no link yet")
         self._last: Decision | None = None
+        self._marker: Text | None = None
         self._counts: dict[str, int] = {}
         self._lost = 0
         self._live = Live(console=console, refresh_per_second=4, transient=True) if console.is_terminal else None
@@ -63,6 +64,12 @@ class TerminalView:
         self._counts[kind] = self._counts.get(kind, 0) + 1
         self._line(_in_words(decision))
 
+    def marker(self, marker: Marker) -> None:
+        """Show the newest marker."""
+        value = "" if marker.value is None else f" {marker.value:g}"
+        self._marker = Text(f"marked: {marker.label}{value}", style="cyan")
+        self._line(self._marker.plain)
+
     def summary(self, summary: Summary) -> None:
         """Print the totals, below whatever was shown."""
         if self._live:
@@ -79,6 +86,8 @@ class TerminalView:
         rows: list[RenderableType] = [Text(self._device), self._link]
         if self._last:
             rows += [Text(), _signals_table(self._last), Text(), *_verdict(self._last)]
+        if self._marker:
+            rows += [Text(), self._marker]
         counts = ", ".join(f"{count} {kind}" for kind, count in self._counts.items()) or "none yet"
         rows += [Text(), Text(f"so far: {counts}; {self._lost} frames lost", style="dim")]
         # Narrower than the terminal: the echo of Ctrl-C must not wrap, or a line of the panel stays behind.

@@ -75,6 +75,21 @@ class LinkChange:
 
 
 @dataclass(frozen=True)
+class Marker:
+    """What a person or another program said of a moment, such as a stimulus or a pain rating.
+
+    at_s: host monotonic clock. unix_s: wall clock at the same moment. value: a number that belongs to it, such as pain
+    on the numeric rating scale, 0 to 10. source: who said it, such as "key" or the name of a stream of markers.
+    """
+
+    at_s: float
+    unix_s: float
+    label: str
+    value: float | None = None
+    source: str = ""
+
+
+@dataclass(frozen=True)
 class LinkStats:
     """Totals since the source was opened."""
 
@@ -96,7 +111,7 @@ class ClockSkew:
     reason: str = ""
 
 
-StreamEvent: TypeAlias = DeviceInfo | Samples | LinkChange
+StreamEvent: TypeAlias = DeviceInfo | Samples | LinkChange | Marker
 
 
 class Source(Protocol):

@@ -8,7 +8,7 @@ import pytest
 import serial
 
 from edgepain.errors import ConfigError
-from edgepain.firmware_bridge import ReplaySource, SerialSource, read_e4
+from edgepain.firmware_bridge import DeviceSource, ReplaySource, read_e4
 from edgepain.firmware_bridge.bitalino import BitalinoDecoder
 from edgepain.firmware_bridge.bitalino_board import SimulatedBitalino
 from edgepain.firmware_bridge.bitalino_driver import BitalinoOptions
@@ -18,8 +18,8 @@ WIRING = {"bvp": "A1", "ecg": "none", "rate_hz": "100"}
 OPTIONS = [part for name, value in WIRING.items() for part in ("--device-option", f"{name}={value}")]
 
 
-def source(port: str, **settings) -> SerialSource:
-    return SerialSource(port, device="bitalino", options=WIRING, reconnect_s=0.5, **settings)
+def source(port: str, **settings) -> DeviceSource:
+    return DeviceSource(port, device="bitalino", options=WIRING, reconnect_s=0.5, **settings)
 
 
 def test_a_recording_comes_through_whole_and_is_replayed_to_the_bit(e4_session, simulate, receive_all, tmp_path):
@@ -65,7 +65,7 @@ def test_an_unplugged_board_is_greeted_and_started_again(e4_session, simulate, r
     link = tmp_path / "bitalino"
     faults = ["--unplug", "5:5", "--reboot", "20", "--link", link]
     with simulate(e4_session, "--device", "bitalino", *OPTIONS, "--speed", 10, *faults) as device:
-        live = SerialSource(str(link), device="bitalino", options=WIRING, reconnect_s=2.0)
+        live = DeviceSource(str(link), device="bitalino", options=WIRING, reconnect_s=2.0)
         received = receive_all(live)
         report = device.report()
     assert report["injected"] | {"unplugs": 1, "reboots": 1} == report["injected"]

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from edgepain.errors import ConfigError, DataError
-from edgepain.firmware_bridge import ReplaySource, SerialSource, device_kind, device_names, open_recording
+from edgepain.firmware_bridge import DeviceSource, ReplaySource, device_kind, device_names, open_recording
 
 RING = """
 from dataclasses import replace
@@ -60,9 +60,9 @@ def test_a_device_of_another_package_stands_in_the_list(other_package):
 
 def test_what_is_no_device_or_no_option_is_said():
     with pytest.raises(ConfigError, match="'toaster' is no device that is known here; there are: edgeframe"):
-        SerialSource("loop://", device="toaster")
+        DeviceSource("loop://", device="toaster")
     with pytest.raises(ConfigError, match=r"device edgeframe: .*`colour`; it takes no options"):
-        SerialSource("loop://", options={"colour": "red"})
+        DeviceSource("loop://", options={"colour": "red"})
 
 
 @pytest.mark.parametrize("facts", [{"device": "toaster"}, {"device": 7}, {"options": ["a"]}, {"options": {"a": "b"}}])

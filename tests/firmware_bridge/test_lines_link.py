@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from edgepain.errors import ConfigError
-from edgepain.firmware_bridge import ReplaySource, SerialSource, device_kind, packaged_recording, read_e4
+from edgepain.firmware_bridge import DeviceSource, ReplaySource, device_kind, packaged_recording, read_e4
 from edgepain.firmware_bridge.lines_board import SimulatedLines
 from edgepain.signal import LinkState, Modality
 
@@ -19,7 +19,7 @@ def given(options: dict[str, str]) -> list[str]:
 def test_columns_come_through_whole_and_are_replayed_to_the_bit(e4_session, simulate, receive_all, tmp_path):
     log = tmp_path / "lines.wire"
     with simulate(e4_session, *DEVICE, *given(COLUMNS), "--speed", 20) as device:
-        live = SerialSource(device.port, device="lines", options=COLUMNS, reconnect_s=0.5, record_to=log)
+        live = DeviceSource(device.port, device="lines", options=COLUMNS, reconnect_s=0.5, record_to=log)
         received = receive_all(live)
         report = device.report()
     assert report["unread_bytes"] == 0
@@ -41,7 +41,7 @@ def test_damage_restarts_and_a_replug_are_counted_and_got_over(e4_session, simul
     link = tmp_path / "board"
     faults = ["--bit-errors", 1e-4, "--drop-bytes", 1e-4, "--reboot", 20, "--unplug", "40:5", "--seed", 4]
     with simulate(e4_session, *DEVICE, *given(COLUMNS), "--speed", 10, "--link", link, *faults) as device:
-        received = receive_all(live := SerialSource(str(link), device="lines", options=COLUMNS, reconnect_s=2.0))
+        received = receive_all(live := DeviceSource(str(link), device="lines", options=COLUMNS, reconnect_s=2.0))
         report = device.report()
     stats = live.stats()
     assert report["injected"]["bits_flipped"] > 10

@@ -9,6 +9,7 @@ import pytest
 
 from edgepain.errors import ConfigError, DataError
 from edgepain.firmware_bridge import open_recording, read_recording
+from edgepain.signal import Marker
 
 CHUNKS = [(float(i), bytes([i]) * (i % 50 + 1)) for i in range(100)]
 
@@ -32,6 +33,23 @@ def test_round_trip(log):
     assert recording.metadata["port"] == "loop://"
     assert abs(recording.metadata["started_unix_s"] - time.time()) < 3600
     assert (recording.damaged_chunks, recording.lost_bytes) == (0, 0)
+
+
+def test_markers_stand_where_they_were_made_and_survive_damage_beside_them(tmp_path):
+    path = tmp_path / "wire.log"
+    markers = [Marker(1.5, 1e9, "heat on", source="key"), Marker(2.5, 1e9 + 1, "NRS", 7.0, "key")]
+    with open_recording(path) as recorder:
+        recorder.write(1.0, b"one")
+        recorder.note(markers[0])
+        recorder.write(2.0, b"two")
+        recorder.note(markers[1])
+    recording = read_recording(path)
+    assert [getattr(entry, "data", entry) for entry in recording] == [b"one", markers[0], b"two", markers[1]]
+    assert contents(recording) == [(1.0, b"one"), (2.0, b"two")]
+    path.write_bytes(path.read_bytes().replace(b"heat on", b"heat off"[:7]))
+    recording = read_recording(path)
+    assert [getattr(entry, "data", entry) for entry in recording] == [b"one", b"two", markers[1]]
+    assert recording.damaged_chunks == 1
 
 
 def test_an_existing_file_is_not_overwritten(log):

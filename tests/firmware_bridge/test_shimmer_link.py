@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import serial
 
-from edgepain.firmware_bridge import ReplaySource, SerialSource, device_kind, read_e4
+from edgepain.firmware_bridge import DeviceSource, ReplaySource, device_kind, read_e4
 from edgepain.firmware_bridge.shimmer import GSR, INT_A12, INT_A13, encode_packets
 from edgepain.firmware_bridge.shimmer_driver import ShimmerDriver
 from edgepain.signal import DeviceInfo, Modality, Samples
@@ -114,7 +114,7 @@ def test_a_change_of_range_is_flagged_for_80_ms():
 def test_a_recording_comes_through_whole_and_is_replayed_to_the_bit(e4_session, simulate, receive_all, tmp_path):
     log = tmp_path / "shimmer.wire"
     with simulate(e4_session, *DEVICE, "--speed", 20) as device:
-        received = receive_all(live := SerialSource(device.port, device="shimmer3", reconnect_s=0.5, record_to=log))
+        received = receive_all(live := DeviceSource(device.port, device="shimmer3", reconnect_s=0.5, record_to=log))
         report = device.report()
     stats = live.stats()
     assert report["frames"]["shimmer3"]["sent"] == stats.frames == pytest.approx(60 * 128, abs=30)
@@ -135,7 +135,7 @@ def test_a_recording_comes_through_whole_and_is_replayed_to_the_bit(e4_session, 
 def test_losses_are_counted_and_a_restart_is_set_up_again(e4_session, simulate, receive_all):
     faults = ["--drop-frames", 0.005, "--bit-errors", 1e-5, "--reboot", "15", "--seed", 2]
     with simulate(e4_session, *DEVICE, "--speed", 10, *faults) as device:
-        received = receive_all(live := SerialSource(device.port, device="shimmer3", reconnect_s=0.5))
+        received = receive_all(live := DeviceSource(device.port, device="shimmer3", reconnect_s=0.5))
         report = device.report()
     fates, stats = report["frames"]["shimmer3"], live.stats()
     assert stats.restarts == 1

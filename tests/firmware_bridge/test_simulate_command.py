@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from edgepain.firmware_bridge import SerialSource
+from edgepain.firmware_bridge import DeviceSource
 from edgepain.firmware_bridge.edgeframe import FrameDecoder, FrameType
 from edgepain.signal import Samples
 
@@ -45,7 +45,7 @@ def test_a_folder_that_is_no_session_is_unusable_data(tmp_path):
 def test_an_interrupt_ends_it_with_a_summary_and_without_its_link(e4_session, simulate, tmp_path):
     link = tmp_path / "wearable"
     with simulate(e4_session, "--loop", "--speed", 50, "--link", link) as device:
-        with SerialSource(str(link)) as source:
+        with DeviceSource(str(link)) as source:
             received: list[Samples] = []
             while sum(part.times_s.size for part in received) < 5000:
                 received += [event for event in source.recv(1.0) if isinstance(event, Samples)]

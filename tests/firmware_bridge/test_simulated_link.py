@@ -1,4 +1,4 @@
-"""SerialSource against `edgepain simulate`: a real process on a real pseudo-terminal."""
+"""DeviceSource against `edgepain simulate`: a real process on a real pseudo-terminal."""
 
 import json
 import signal
@@ -6,7 +6,7 @@ import time
 
 import numpy as np
 
-from edgepain.firmware_bridge import ReplaySource, SerialSource, read_e4, read_recording
+from edgepain.firmware_bridge import DeviceSource, ReplaySource, read_e4, read_recording
 from edgepain.signal import LinkState, Modality, Samples
 
 BOTH = (Modality.EDA, Modality.BVP)
@@ -14,7 +14,7 @@ BOTH = (Modality.EDA, Modality.BVP)
 
 def test_a_recording_arrives_bit_for_bit(e4_session, simulate, receive_all):
     with simulate(e4_session, "--speed", 60) as device:
-        received = receive_all(source := SerialSource(device.port, reconnect_s=0.2))
+        received = receive_all(source := DeviceSource(device.port, reconnect_s=0.2))
         report = device.report()
     recording = read_e4(e4_session)
     for modality in BOTH:
@@ -31,7 +31,7 @@ def test_a_recording_arrives_bit_for_bit(e4_session, simulate, receive_all):
 def test_a_real_recording_arrives_bit_for_bit(shared_data, simulate, receive_all):
     folder = shared_data / "stress_predict" / "raw" / "S05"
     with simulate(folder, "--start", 600, "--duration", 200, "--speed", 200) as device:
-        received = receive_all(SerialSource(device.port, reconnect_s=0.2))
+        received = receive_all(DeviceSource(device.port, reconnect_s=0.2))
         device.report()
     recording = read_e4(folder)
     for modality in BOTH:
@@ -42,7 +42,7 @@ def test_a_real_recording_arrives_bit_for_bit(shared_data, simulate, receive_all
 
 def test_int16_loses_only_half_a_step(e4_session, simulate, receive_all):
     with simulate(e4_session, "--speed", 60, "--sample-type", "i2") as device:
-        received = receive_all(SerialSource(device.port, reconnect_s=0.2))
+        received = receive_all(DeviceSource(device.port, reconnect_s=0.2))
     for modality, original in read_e4(e4_session).signals.items():
         step = np.ptp(original.values) / 65_000
         assert np.abs(received.values(modality) - original.values).max() < 0.51 * step + 1e-6
@@ -50,7 +50,7 @@ def test_int16_loses_only_half_a_step(e4_session, simulate, receive_all):
 
 def test_dropped_frames_are_counted_exactly(e4_session, simulate, receive_all):
     with simulate(e4_session, "--speed", 60, "--drop-frames", 0.05, "--seed", 3) as device:
-        received = receive_all(source := SerialSource(device.port, reconnect_s=0.2))
+        received = receive_all(source := DeviceSource(device.port, reconnect_s=0.2))
         report = device.report()
     dropped = sum(report["frames"][m.value]["swallowed"] for m in BOTH)
     assert source.stats().frames_lost == dropped > 20
@@ -61,7 +61,7 @@ def test_dropped_frames_are_counted_exactly(e4_session, simulate, receive_all):
 def test_line_noise_costs_frames_and_lets_no_wrong_value_through(e4_session, simulate, receive_all):
     noise = ("--bit-errors", 2e-4, "--drop-bytes", 1e-3, "--repeat-bytes", 1e-3, "--seed", 4)
     with simulate(e4_session, "--speed", 60, *noise) as device:
-        received = receive_all(source := SerialSource(device.port, reconnect_s=0.2))
+        received = receive_all(source := DeviceSource(device.port, reconnect_s=0.2))
         report = device.report()
     stats = source.stats()
     assert stats.crc_errors > 0
@@ -86,7 +86,7 @@ def test_line_noise_costs_frames_and_lets_no_wrong_value_through(e4_session, sim
 def test_unplugging_is_survived_and_only_its_time_is_lost(e4_session, simulate, receive_all, tmp_path):
     link = tmp_path / "wearable"
     with simulate(e4_session, "--speed", 20, "--duration", 40, "--unplug", "20:10", "--link", link) as device:
-        received = receive_all(source := SerialSource(str(link), reconnect_s=3.0))
+        received = receive_all(source := DeviceSource(str(link), reconnect_s=3.0))
         report = device.report()
     assert received.states[:3] == [LinkState.CONNECTED, LinkState.LOST, LinkState.CONNECTED]
     stats = source.stats()
@@ -105,7 +105,7 @@ def test_unplugging_is_survived_and_only_its_time_is_lost(e4_session, simulate, 
 
 def test_a_reboot_is_a_new_introduction_on_one_session_clock(e4_session, simulate, receive_all):
     with simulate(e4_session, "--speed", 40, "--reboot", 30) as device:
-        received = receive_all(source := SerialSource(device.port, reconnect_s=0.2))
+        received = receive_all(source := DeviceSource(device.port, reconnect_s=0.2))
     assert [info.boot_id - received.info[0].boot_id for info in received.info] in ([0, 1], [0, 1 - 2**32])
     assert (source.stats().restarts, source.stats().frames_lost) == (1, 0)
     for modality in BOTH:
@@ -116,7 +116,7 @@ def test_a_reboot_is_a_new_introduction_on_one_session_clock(e4_session, simulat
 
 def test_a_pause_stalls_the_link_and_data_bring_it_back(e4_session, simulate, receive_all):
     with simulate(e4_session, "--speed", 20, "--duration", 40, "--pause", "20:16") as device:
-        received = receive_all(source := SerialSource(device.port, stall_s=0.4, reconnect_s=0.2))
+        received = receive_all(source := DeviceSource(device.port, stall_s=0.4, reconnect_s=0.2))
         report = device.report()
     assert received.states[:3] == [LinkState.CONNECTED, LinkState.STALLED, LinkState.CONNECTED]
     assert "no data for" in received.changes[1].detail
@@ -125,7 +125,7 @@ def test_a_pause_stalls_the_link_and_data_bring_it_back(e4_session, simulate, re
 
 def test_a_slow_reader_of_a_device_that_cannot_wait_sees_overruns(e4_session, simulate):
     with simulate(e4_session, "--speed", 1000, "--loop", "--drop-when-full") as device:
-        with SerialSource(device.port) as source:
+        with DeviceSource(device.port) as source:
             parts: list[Samples] = []
             while not any(part.overrun for part in parts):
                 parts += [event for event in source.recv(1.0) if isinstance(event, Samples)]
@@ -139,7 +139,7 @@ def test_a_slow_reader_of_a_device_that_cannot_wait_sees_overruns(e4_session, si
 
 def test_a_slow_reader_of_a_device_that_waits_loses_nothing(e4_session, simulate, receive_all):
     with simulate(e4_session, "--speed", 2000) as device:
-        source = SerialSource(device.port, reconnect_s=0.2)
+        source = DeviceSource(device.port, reconnect_s=0.2)
         first = [event for event in source.recv(1.0) if isinstance(event, Samples)]
         time.sleep(0.3)
         received = receive_all(source)
@@ -153,7 +153,7 @@ def test_nothing_is_lost_while_the_consumer_works(e4_session, simulate):
     values = []
     with (
         simulate(e4_session, "--speed", 5, "--duration", 20, "--drop-when-full") as device,
-        SerialSource(device.port, reconnect_s=0.2) as source,
+        DeviceSource(device.port, reconnect_s=0.2) as source,
     ):
         closed = False
         while not closed:
@@ -172,7 +172,7 @@ def test_a_wire_log_replays_to_the_same_samples(e4_session, simulate, receive_al
     with simulate(
         e4_session, "--speed", 30, "--duration", 40, "--unplug", "20:5", "--bit-errors", 1e-4, "--link", link
     ) as device:
-        received = receive_all(source := SerialSource(str(link), record_to=log, reconnect_s=3.0))
+        received = receive_all(source := DeviceSource(str(link), record_to=log, reconnect_s=3.0))
         device.report()
     assert sum(len(chunk.data) for chunk in read_recording(log).chunks) == source.stats().bytes_read
     again = receive_all(played := ReplaySource(log))

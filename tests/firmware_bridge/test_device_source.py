@@ -1,4 +1,4 @@
-"""SerialSource at the port: what cannot be opened, what is no wearable, what was closed."""
+"""DeviceSource at the port: what cannot be opened, what is no wearable, what was closed."""
 
 import os
 import subprocess
@@ -6,14 +6,18 @@ import sys
 import time
 import tty
 from collections.abc import Iterator
+from dataclasses import replace
+from typing import ClassVar
 
 import pytest
 
 from edgepain.errors import ConfigError, PortError
-from edgepain.firmware_bridge import SerialSource
+from edgepain.firmware_bridge import DeviceSource, ReplaySource
 from edgepain.firmware_bridge.edgeframe import Frame, FrameDecoder, FrameType, encode
+from edgepain.firmware_bridge.edgeframe_driver import KIND
 from edgepain.firmware_bridge.hello import Hello, StreamHello, encode_hello
-from edgepain.signal import LinkChange, LinkState
+from edgepain.firmware_bridge.line import LineDeafError, LineGoneError
+from edgepain.signal import LinkChange, LinkState, Marker
 
 
 class Terminal:
@@ -38,7 +42,7 @@ def terminal() -> Iterator[Terminal]:
     made.unplug()
 
 
-def changes(source: SerialSource, timeout_s: float = 30.0) -> list[LinkChange]:
+def changes(source: DeviceSource, timeout_s: float = 30.0) -> list[LinkChange]:
     """The next changes of the link."""
     deadline_s = time.monotonic() + timeout_s
     while time.monotonic() < deadline_s:
@@ -49,22 +53,22 @@ def changes(source: SerialSource, timeout_s: float = 30.0) -> list[LinkChange]:
 
 def test_a_port_that_does_not_exist_is_said_with_those_that_do():
     with pytest.raises(PortError, match=r"/dev/nothing: no such port; (there are: /dev|no serial port is there)"):
-        SerialSource("/dev/nothing")
+        DeviceSource("/dev/nothing")
 
 
 def test_a_busy_port_is_said(terminal):
-    with SerialSource(terminal.port), pytest.raises(PortError, match="busy; another program has it open"):
-        SerialSource(terminal.port)
+    with DeviceSource(terminal.port), pytest.raises(PortError, match="busy; another program has it open"):
+        DeviceSource(terminal.port)
 
 
 def test_permission_denied_names_the_group(terminal):
     os.chmod(terminal.port, 0)
     if os.geteuid() != 0:
         with pytest.raises(PortError, match="dialout"):
-            SerialSource(terminal.port)
+            DeviceSource(terminal.port)
         return
     code = (
-        "import os, sys; from edgepain.firmware_bridge import SerialSource; os.setuid(65534); SerialSource(sys.argv[1])"
+        "import os, sys; from edgepain.firmware_bridge import DeviceSource; os.setuid(65534); DeviceSource(sys.argv[1])"
     )
     run = subprocess.run([sys.executable, "-c", code, terminal.port], capture_output=True, text=True, check=False)
     assert "PortError" in run.stderr
@@ -75,11 +79,11 @@ def test_permission_denied_names_the_group(terminal):
 @pytest.mark.parametrize("port", ["nonsense://x", __file__])
 def test_what_is_no_port_is_said(port):
     with pytest.raises(PortError, match=r"not a port this machine can open|cannot be opened as a serial port"):
-        SerialSource(port)
+        DeviceSource(port)
 
 
 def test_garbage_on_the_line_is_made_visible(terminal):
-    with SerialSource(terminal.port, stall_s=0.3) as source:
+    with DeviceSource(terminal.port, stall_s=0.3) as source:
         assert changes(source)[0].state is LinkState.CONNECTED
         os.write(terminal.master, b"BPM=71, IBI=843\r\n\x00\xff" * 60)
         (stalled,) = changes(source)
@@ -90,7 +94,7 @@ def test_garbage_on_the_line_is_made_visible(terminal):
 
 
 def test_a_device_that_never_says_hello_is_made_visible(terminal):
-    with SerialSource(terminal.port, stall_s=0.3) as source:
+    with DeviceSource(terminal.port, stall_s=0.3) as source:
         changes(source)
         os.write(terminal.master, encode(Frame(FrameType.DATA, 0, 0, 0, bytes(4), 0, 1)))
         (stalled,) = changes(source)
@@ -100,7 +104,7 @@ def test_a_device_that_never_says_hello_is_made_visible(terminal):
 
 
 def test_a_silent_line_stalls_once(terminal):
-    with SerialSource(terminal.port, stall_s=0.2) as source:
+    with DeviceSource(terminal.port, stall_s=0.2) as source:
         changes(source)
         (stalled,) = changes(source)
         assert stalled.detail.startswith("no data for")
@@ -108,7 +112,7 @@ def test_a_silent_line_stalls_once(terminal):
 
 
 def test_a_port_that_stays_away_closes_the_source(terminal):
-    with SerialSource(terminal.port, reconnect_s=0.3) as source:
+    with DeviceSource(terminal.port, reconnect_s=0.3) as source:
         changes(source)
         terminal.unplug()
         seen = changes(source)
@@ -126,7 +130,7 @@ def test_half_a_frame_before_an_unplug_does_not_spoil_the_first_one_after_it(ter
     wire = encode(Frame(FrameType.HELLO, 255, 0, 0, encode_hello(hello)))
     again = Terminal()
     try:
-        with SerialSource(str(link)) as source:
+        with DeviceSource(str(link)) as source:
             os.write(terminal.master, wire[:20])
             while source.stats().bytes_read < 20:
                 source.recv(0.1)
@@ -145,7 +149,7 @@ def test_half_a_frame_before_an_unplug_does_not_spoil_the_first_one_after_it(ter
 
 
 def test_closing_twice_gives_one_last_change(terminal, tmp_path):
-    source = SerialSource(terminal.port, record_to=tmp_path / "wire.log")
+    source = DeviceSource(terminal.port, record_to=tmp_path / "wire.log")
     source.close()
     source.close()
     assert [change.state for change in changes(source)] == [LinkState.CONNECTED, LinkState.CLOSED]
@@ -156,12 +160,58 @@ def test_a_recording_is_not_overwritten_and_the_port_is_free_again(terminal, tmp
     log = tmp_path / "wire.log"
     log.write_bytes(b"precious")
     with pytest.raises(ConfigError, match="exists already"):
-        SerialSource(terminal.port, record_to=log)
-    SerialSource(terminal.port).close()
+        DeviceSource(terminal.port, record_to=log)
+    DeviceSource(terminal.port).close()
 
 
 def test_a_pyserial_url_will_do():
-    with SerialSource("loop://", stall_s=0.2) as source:
+    with DeviceSource("loop://", stall_s=0.2) as source:
         assert changes(source)[0].state is LinkState.CONNECTED
         assert changes(source)[0].state is LinkState.STALLED
         assert source.stats().frames > 0, "it hears its own question"
+
+
+def test_a_marker_comes_out_at_once_and_again_in_a_replay(terminal, tmp_path):
+    log = tmp_path / "wire.log"
+    marker = Marker(time.monotonic(), time.time(), "NRS", 7.0, "key")
+    with DeviceSource(terminal.port, record_to=log) as source:
+        source.mark(marker)
+        assert marker in source.recv(5.0)
+    replay = ReplaySource(log)
+    played = [event for _ in range(10) for event in replay.recv(0.0)]
+    assert [event for event in played if isinstance(event, Marker)] == [marker]
+
+
+def test_a_device_of_its_own_transport_is_read_like_a_serial_one(tmp_path, monkeypatch):
+    """What another package's line gives is fed to its driver; when it goes away it is opened again."""
+
+    class Belt:
+        opened: ClassVar[list[tuple[str, int]]] = []
+
+        def __init__(self, port: str, baud: int, options: object) -> None:
+            self.opened.append((port, baud))
+            self.left = [wire[:30], wire[30:]]
+
+        def read(self, wait: bool) -> bytes:
+            if not self.left:
+                raise LineGoneError
+            return self.left.pop(0)
+
+        def write(self, data: bytes) -> None:
+            raise LineDeafError
+
+        def close(self) -> None:
+            pass
+
+    wire = encode(
+        Frame(FrameType.HELLO, 255, 0, 0, encode_hello(Hello("b", "1", 1, 0, (StreamHello("eda", "uS", 4.0),))))
+    )
+    belt = replace(KIND, baud=None, line=Belt)
+    monkeypatch.setattr("edgepain.firmware_bridge.device_source.device_kind", lambda name: belt)
+    with pytest.raises(ConfigError, match="no serial port"):
+        DeviceSource("belt", baud=9600)
+    with DeviceSource("belt") as source:
+        states = [change.state for change in [*changes(source), *changes(source), *changes(source)]]
+        assert source.stats().frames >= 1
+    assert states == [LinkState.CONNECTED, LinkState.LOST, LinkState.CONNECTED]
+    assert Belt.opened[:2] == [("belt", 0), ("belt", 0)]

@@ -1,4 +1,4 @@
-"""A wearable on a serial port, as a `Source` of samples that survives unplugging.
+"""A wearable on its line, mostly a serial port, as a `Source` of samples that survives unplugging.
 
 Everything happens inside `recv`, in the caller's thread: there is no reader thread to die unseen. Nothing is lost
 while the caller does other work for a while, because the kernel keeps what arrives: at least 4 kB a terminal,
@@ -8,36 +8,31 @@ which is 350 ms of a 115200 baud line filled to the brim, and about 7 s of EDA a
 from __future__ import annotations
 
 import contextlib
-import termios
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 
-import serial
-
-from edgepain.errors import PortError
+from edgepain.errors import ConfigError, PortError
 from edgepain.firmware_bridge.devices import DEFAULT_DEVICE, device_kind
-from edgepain.firmware_bridge.ports import open_port
+from edgepain.firmware_bridge.line import Line, LineDeafError, LineGoneError
 from edgepain.firmware_bridge.recorder import WireRecorder, open_recording
-from edgepain.signal import ClockSkew, LinkChange, LinkState, LinkStats, StreamEvent
+from edgepain.signal import ClockSkew, LinkChange, LinkState, LinkStats, Marker, StreamEvent
 
 FIRST_RETRY_S = 0.1
 LAST_RETRY_S = 2.0
-# What a port that was unplugged raises, by call: reads and writes, in_waiting, flushes.
-_GONE = (serial.SerialException, OSError, termios.error)
 
 
-class SerialSource:
+class DeviceSource:
     """Reads one device. A context manager; not thread-safe.
 
-    port: device path or pyserial URL. device: what speaks there, a name in `devices`. options: its settings, such as
-    calibration, a text each. baud: None for the device's own. record_to: log of everything that comes over the wire
-    (see `recorder`). stall_s: silence after which the link counts as stalled. reconnect_s: how long to wait for a
-    port that went away; None waits for ever.
+    port: device path, pyserial URL, or what else the device is reached by. device: what speaks there, a name in
+    `devices`. options: its settings, such as calibration, a text each. baud: None for the device's own. record_to: log
+    of everything that comes over the wire (see `recorder`). stall_s: silence after which the link counts as stalled.
+    reconnect_s: how long to wait for a port that went away; None waits for ever.
 
-    Raises PortError where the port cannot be opened at first, ConfigError where `record_to` exists, or device or
-    options are unknown.
+    Raises PortError where the port cannot be opened at first, ConfigError where `record_to` exists, device or options
+    are unknown, or `baud` is given for what is no serial port.
     """
 
     def __init__(
@@ -51,10 +46,13 @@ class SerialSource:
         stall_s: float = 3.0,
         reconnect_s: float | None = None,
     ) -> None:
-        kind = device_kind(device)
-        self._driver = kind.driver(options or {})
+        self._kind = kind = device_kind(device)
+        if baud is not None and kind.baud is None:
+            raise ConfigError(f"device {device} is on no serial port and has no baud rate; leave that out")
+        self._options = kind.parse(options or {})
+        self._driver = kind.open(self._options)
         self._name = port
-        self._baud = baud or kind.baud
+        self._baud = baud or kind.baud or 0
         self._stall_s = stall_s
         self._reconnect_s = reconnect_s
         self._events: list[StreamEvent] = []
@@ -62,16 +60,16 @@ class SerialSource:
         self._alive_s = time.monotonic()
         self._lost_s = self._next_retry_s = self._retry_s = 0.0
         self._state = LinkState.CLOSED
-        self._port: serial.Serial | None = open_port(port, self._baud)
+        self._line: Line | None = self._open()
         self._recorder: WireRecorder | None = None
         if record_to is not None:
             try:
                 facts = {"port": port, "baud": self._baud, "device": device, "options": dict(options or {})}
                 self._recorder = open_recording(record_to, facts)
             except BaseException:
-                self._port.close()
+                self._line.close()
                 raise
-        self._connected(f"{port} at {self._baud} baud")
+        self._connected(f"{port} at {self._baud} baud" if self._baud else port)
 
     def recv(self, timeout_s: float) -> Sequence[StreamEvent]:
         """Events since the last call, in order; waits up to `timeout_s` for the first. Empty when none came.
@@ -80,13 +78,22 @@ class SerialSource:
         """
         deadline_s = time.monotonic() + timeout_s
         while True:
-            if self._port is not None:
-                self._read(self._port, deadline_s)
+            if self._line is not None:
+                self._read(self._line, deadline_s)
             elif self._state is LinkState.LOST:
                 self._retry(deadline_s)
             if self._events or self._state is LinkState.CLOSED or time.monotonic() >= deadline_s:
                 events, self._events = self._events, []
                 return events
+
+    def mark(self, marker: Marker) -> None:
+        """Note a marker among what came: it stands in the recording and comes out of `recv`, now and in a replay.
+
+        Raises DataError where the recording cannot be written any more.
+        """
+        if self._recorder is not None:
+            self._recorder.note(marker)
+        self._events.append(marker)
 
     def stats(self) -> LinkStats:
         """Totals since the source was opened."""
@@ -104,22 +111,21 @@ class SerialSource:
         """Close the port and the recording. `recv` then gives what is left, with LinkChange(CLOSED) at the end."""
         self._close("closed here")
 
-    def _read(self, port: serial.Serial, deadline_s: float) -> None:
+    def _open(self) -> Line:
+        return self._kind.line(self._name, self._baud, self._options)
+
+    def _read(self, line: Line, deadline_s: float) -> None:
         try:
-            self._speak(port)
-            waiting = port.in_waiting
-            if not waiting and time.monotonic() < deadline_s:
-                data = bytes(port.read(1))
-                waiting = port.in_waiting if data else 0
-            else:
-                data = b""
-            data += port.read(waiting)
-        except _GONE:
+            self._speak(line)
+            data = line.read(wait=not self._events and time.monotonic() < deadline_s)
+        except LineGoneError:
             self._lost()
             return
         now_s = time.monotonic()
         if data:
             self._take(data, now_s)
+        elif self._recorder is not None:
+            self._recorder.sync_when_due()
         self._watch(now_s)
 
     def _take(self, data: bytes, arrival_s: float) -> None:
@@ -131,13 +137,13 @@ class SerialSource:
             self._back_to_life(arrival_s)
         self._events += events
 
-    def _speak(self, port: serial.Serial) -> None:
+    def _speak(self, line: Line) -> None:
         request = self._driver.request(time.monotonic())
         if not request:
             return
         try:
-            port.write(request)
-        except serial.SerialTimeoutException:
+            line.write(request)
+        except LineDeafError:
             self._driver.deaf()
 
     def _watch(self, now_s: float) -> None:
@@ -161,7 +167,7 @@ class SerialSource:
 
     def _lost(self) -> None:
         now_s = time.monotonic()
-        self._release_port()
+        self._release_line()
         self._driver.cut()
         self._lost_s = now_s
         self._retry_s = FIRST_RETRY_S
@@ -175,7 +181,7 @@ class SerialSource:
         if now_s < self._next_retry_s:
             return
         try:
-            self._port = open_port(self._name, self._baud)
+            self._line = self._open()
         except PortError as error:
             if self._reconnect_s is not None and now_s - self._lost_s >= self._reconnect_s:
                 self._close(f"gave up after {now_s - self._lost_s:.1f} s: {error}")
@@ -190,7 +196,7 @@ class SerialSource:
 
     def _close(self, detail: str) -> None:
         self._take_leave()
-        self._release_port()
+        self._release_line()
         if self._recorder is not None:
             self._recorder.close()
         if self._state is not LinkState.CLOSED:
@@ -198,25 +204,21 @@ class SerialSource:
 
     def _take_leave(self) -> None:
         farewell = self._driver.farewell()
-        if self._port is None or not farewell:
+        if self._line is None or not farewell:
             return
-        with contextlib.suppress(*_GONE):
-            self._port.write(farewell)
+        with contextlib.suppress(LineGoneError, LineDeafError):
+            self._line.write(farewell)
 
-    def _release_port(self) -> None:
-        port, self._port = self._port, None
-        if port is not None:
-            try:
-                port.close()
-            except _GONE:
-                # Closing what is gone already: there is nothing left to release.
-                return
+    def _release_line(self) -> None:
+        line, self._line = self._line, None
+        if line is not None:
+            line.close()
 
     def _change(self, state: LinkState, at_s: float, detail: str) -> None:
         self._state = state
         self._events.append(LinkChange(state, at_s, detail))
 
-    def __enter__(self) -> SerialSource:
+    def __enter__(self) -> DeviceSource:
         return self
 
     def __exit__(
