@@ -29,7 +29,8 @@ _BACKWARDS_SLACK_US = 1_000_000
 @dataclass(slots=True)
 class AssemblerCounters:
     """Totals. lost: DATA frames that were missing by `seq`, or came and could not be interpreted.
-    unknown: DATA frames of signals that the toolkit does not know. malformed: sound frames with absurd content."""
+    unknown: DATA frames of signals that the toolkit does not know. malformed: sound frames with absurd content.
+    clipped, range_switches: DATA frames that the device says this of."""
 
     lost: int = 0
     lost_by_modality: dict[Modality, int] = field(default_factory=dict)
@@ -38,6 +39,8 @@ class AssemblerCounters:
     unknown: int = 0
     malformed: int = 0
     restarts: int = 0
+    clipped: int = 0
+    range_switches: int = 0
 
 
 @dataclass(slots=True)
@@ -165,6 +168,9 @@ class SampleAssembler:
         times_s = first_s + np.arange(frame.count) / hello.rate_hz
         self._end_s = max(self._end_s, float(times_s[-1]) + 1.0 / hello.rate_hz)
         self._arrival_s = arrival_s
+        clipped, range_changed = bool(frame.flags & Flags.CLIPPED), bool(frame.flags & Flags.RANGE_CHANGED)
+        self.counters.clipped += clipped
+        self.counters.range_switches += range_changed
         return Samples(
             modality=modality,
             times_s=times_s,
@@ -173,8 +179,8 @@ class SampleAssembler:
             arrival_s=arrival_s,
             overrun=bool(frame.flags & Flags.OVERRUN),
             lead_off=bool(frame.flags & Flags.LEAD_OFF),
-            clipped=bool(frame.flags & Flags.CLIPPED),
-            range_changed=bool(frame.flags & Flags.RANGE_CHANGED),
+            clipped=clipped,
+            range_changed=range_changed,
         )
 
 

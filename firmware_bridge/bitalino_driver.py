@@ -30,7 +30,7 @@ from edgepain.firmware_bridge.bitalino import (
 from edgepain.firmware_bridge.block_mean import BlockMean
 from edgepain.firmware_bridge.clock import DeviceClock
 from edgepain.firmware_bridge.driver import DeviceKind, DriverOptions
-from edgepain.firmware_bridge.fixed_frames import LOCK_FRAMES
+from edgepain.firmware_bridge.fixed_frames import LOCK_FRAMES, Flags
 from edgepain.signal import DeviceInfo, LinkStats, Modality, Samples, StreamInfo
 
 COMMAND_GAP_S = 0.15
@@ -79,6 +79,12 @@ def to_units(counts: npt.NDArray[np.uint16], modality: Modality, options: Bitali
     return share
 
 
+def _at_an_end(counts: npt.NDArray[np.uint16]) -> Flags:
+    """Which counts are the least or the most that the ADC gives."""
+    ends: Flags = (counts == 0) | (counts == _FULL_SCALE - 1)
+    return ends
+
+
 @dataclass
 class _Channel:
     modality: Modality
@@ -100,7 +106,7 @@ class BitalinoDriver:
         self._tail = b""
         self._bytes_read = self._bytes_unframed = 0
         self._starts = 0
-        self._lost_by_clock = 0
+        self._lost_by_clock = self._clipped = 0
         self._extra = 0
         self._zero: int | None = None
         self._next = 0
@@ -198,6 +204,8 @@ class BitalinoDriver:
             repeated=wire.repeated,
             reconnects=reconnects,
             restarts=max(self._starts - 1, 0),
+            clipped=self._clipped,
+            lost_is_minimum=True,
         )
 
     @property
@@ -233,6 +241,7 @@ class BitalinoDriver:
             self._zero = first
         number = first - self._zero
         self._next = first + len(block.analog)
+        self._clipped += int(_at_an_end(block.analog).any(axis=1).sum())
         self._end_s = self._base_s + (self._next - self._zero) / self._options.rate_hz
         return [samples for c in self._channels for samples in self._samples(c, number, block, arrival_s)]
 
@@ -249,7 +258,7 @@ class BitalinoDriver:
 
     def _samples(self, channel: _Channel, number: int, block: Block, arrival_s: float) -> list[Samples]:
         counts = block.analog[:, channel.column]
-        clipped = bool(((counts == 0) | (counts == _FULL_SCALE - 1)).any())
+        clipped = bool(_at_an_end(counts).any())
         values = to_units(counts, channel.modality, self._options)
         size, rate_hz = channel.mean.size, self._options.rate_hz
         found = []

@@ -102,6 +102,9 @@ class EdgeframeDriver:
             repeated=samples.repeated,
             reconnects=reconnects,
             restarts=samples.restarts,
+            out_of_order=samples.out_of_order,
+            clipped=samples.clipped,
+            range_switches=samples.range_switches,
         )
 
 

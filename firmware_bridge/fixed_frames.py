@@ -34,13 +34,15 @@ class FixedFrameCounters:
     """Totals of a decoder. frames: sound ones. lost: by count or time, those that were damaged among them.
 
     crc_errors: stretches of a frame's length, after the first lock, that held no frame. repeated: frames that came
-    twice. skipped_bytes: bytes in no frame, those before the first lock included.
+    twice. out_of_order: sound ones that were left out, as their time runs backwards. skipped_bytes: bytes in no frame,
+    those before the first lock included.
     """
 
     frames: int = 0
     crc_errors: int = 0
     lost: int = 0
     repeated: int = 0
+    out_of_order: int = 0
     skipped_bytes: int = 0
 
 
@@ -104,8 +106,11 @@ class FixedFrameDecoder(ABC, Generic[BlockT]):
         """Which differences of two places are those of neighbours. Counts and times wrap."""
 
     @abstractmethod
-    def _block(self, frames: Octets, places: Places, step: int | None) -> BlockT:
-        """What sound frames hold. step: from the place before the first one; None where there is none before."""
+    def _block(self, frames: Octets, places: Places, step: int | None) -> BlockT | None:
+        """What sound frames hold; None where none is later than what came before.
+
+        step: from the place before the first one; None where there is none before.
+        """
 
     def _find(self, buffer: Octets, count: int) -> tuple[int, bool]:
         """Bytes before three frames in a row, and True; else how many begin none. Looks at `count` frames' length."""
@@ -140,7 +145,8 @@ class FixedFrameDecoder(ABC, Generic[BlockT]):
         count = int(good.argmin()) if not good.all() else len(frames)
         if count:
             step = None if self._last is None else int(places[0]) - self._last_place
-            blocks.append(self._block(frames[:count], places[:count], step))
+            if (block := self._block(frames[:count], places[:count], step)) is not None:
+                blocks.append(block)
             self._last, self._last_place = frames[count - 1].copy(), int(places[count - 1])
             self._fresh = False
             self.counters.frames += count

@@ -23,15 +23,17 @@ LEARNING_LINES = 16
 
 @dataclass
 class LineCounters:
-    """Totals. out_of_range: values that no sensor gives, passed on as missing. repeated: values not later than others.
-
-    doubtful: lines whose time does not follow on."""
+    """Totals. out_of_range: values that no sensor gives, passed on as missing. repeated, out_of_order: values as
+    late as the one before, and earlier ones. doubtful: lines whose time does not follow on. clipped: sound lines with a
+    value at an end of its range."""
 
     sound: int = 0
     malformed: int = 0
     out_of_range: int = 0
     repeated: int = 0
+    out_of_order: int = 0
     doubtful: int = 0
+    clipped: int = 0
 
 
 @dataclass
@@ -133,6 +135,9 @@ class LinesDriver:
             repeated=lines.repeated,
             reconnects=reconnects,
             restarts=max(self._starts - 1, 0),
+            out_of_order=lines.out_of_order,
+            clipped=lines.clipped,
+            lost_is_minimum=True,
         )
 
     def _read(self, line: bytes) -> Reading | None:
@@ -142,6 +147,7 @@ class LinesDriver:
         else:
             self.counters.sound += 1
             self.counters.out_of_range += reading.out_of_range
+            self.counters.clipped += reading.clipped
         return reading
 
     def _learn(self, readings: Sequence[Reading]) -> list[Reading]:
@@ -190,8 +196,11 @@ class LinesDriver:
     def _keep(self, reading: Reading, at_s: float) -> None:
         for modality, values in reading.values.items():
             last_s = self._last_s.get(modality, float("-inf"))
-            if at_s <= last_s:
+            if at_s == last_s:
                 self.counters.repeated += len(values)
+                continue
+            if at_s < last_s:
+                self.counters.out_of_order += len(values)
                 continue
             column = self._columns.setdefault(modality, _Column())
             column.times_s += _spread(len(values), last_s, at_s, self._rates_hz[modality])

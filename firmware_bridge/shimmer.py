@@ -6,7 +6,8 @@
 
 Every command is answered by FF and, where it asks something, a reply; by FE where it is not taken. `[FF] 8A 71 xx`, a
 change of the docking state, may stand between packets: it costs none. There is no count of packets: a step of time that
-is not the rate's is a loss. Without CRC, what tells a packet is its 00 and that step.
+is not the rate's is a loss, and one back leads to packets of an earlier time, which are left out. Without CRC, what
+tells a packet is its 00 and that step.
 """
 
 from __future__ import annotations
@@ -78,6 +79,7 @@ class ShimmerDecoder(FixedFrameDecoder[Packets]):
         """Forget the line; time begins anew. Counters stay."""
         super().restart()
         self._ticks: int | None = None
+        self._newest = 0
 
     def _sound(self, frames: Octets) -> Flags:
         begins: Flags = frames[:, 0] == 0
@@ -97,13 +99,21 @@ class ShimmerDecoder(FixedFrameDecoder[Packets]):
         late: Places = np.abs((steps & (_WRAP - 1)) - self._divider)
         return late <= max(self._divider // 8, 1)
 
-    def _block(self, frames: Octets, places: Places, step: int | None) -> Packets:
-        gap = 0 if step is None else step & (_WRAP - 1)
-        if step is not None:
-            self.counters.lost += max(round(gap / self._divider) - 1, 0)
-        first = int(places[0]) if self._ticks is None else self._ticks + gap
-        ticks = first + np.concatenate(([0], np.cumsum(np.diff(places) & (_WRAP - 1))))
-        self._ticks = int(ticks[-1])
+    def _block(self, frames: Octets, places: Places, step: int | None) -> Packets | None:
+        ticks = np.concatenate(([0], np.cumsum(np.diff(places) & (_WRAP - 1))))
+        if self._ticks is None:
+            ticks += places[0]
+        else:
+            # Half of the clock's turn ahead and more is behind.
+            ahead = (int(places[0]) - self._newest + _WRAP // 2) % _WRAP - _WRAP // 2
+            ticks += self._ticks + ahead
+            old = int(np.searchsorted(ticks, self._ticks, side="right"))
+            self.counters.out_of_order += old
+            if old == len(ticks):
+                return None
+            frames, places, ticks = frames[old:], places[old:], ticks[old:]
+            self.counters.lost += max(round((int(ticks[0]) - self._ticks) / self._divider) - 1, 0)
+        self._ticks, self._newest = int(ticks[-1]), int(places[-1])
         data = frames[:, _HEADER : _HEADER + 2 * self._channels]
         return Packets(ticks, np.ascontiguousarray(data).view("<u2").astype(np.uint16))
 

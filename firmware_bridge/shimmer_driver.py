@@ -17,7 +17,7 @@ import numpy.typing as npt
 from edgepain.firmware_bridge.assembler import RESTART_GAP_S
 from edgepain.firmware_bridge.clock import DeviceClock
 from edgepain.firmware_bridge.driver import DeviceKind, DriverOptions
-from edgepain.firmware_bridge.fixed_frames import LOCK_FRAMES
+from edgepain.firmware_bridge.fixed_frames import LOCK_FRAMES, Flags
 from edgepain.firmware_bridge.shimmer import (
     CLOCK_HZ,
     CRC_ON,
@@ -43,6 +43,8 @@ ANSWER_S = 1.0
 SILENCE_S = 2.0
 # After an automatic change of range the firmware repeats the old sample for so long.
 RANGE_CHANGE_S = 0.08
+# ADC values below it say nothing in the highest range.
+LEAST_OF_RANGE_3 = 683
 _TAIL = 64
 _FIRMWARE = re.compile(rb"\xff\x2f..(..)(.)(.)", re.DOTALL)
 _PPG_CHANNELS = {"A13": INT_A13, "A12": INT_A12}
@@ -80,7 +82,7 @@ class ShimmerOptions(DriverOptions, frozen=True):
 def eda_us(raw: npt.NDArray[np.uint16], options: ShimmerOptions) -> npt.NDArray[np.float64]:
     """EDA in µS of GSR values: range in bits 15:14, ADC in 11:0. In the highest range ADC below 683 says nothing."""
     counts, ranges = (raw & 0xFFF).astype(np.float64), raw >> 14
-    volts = np.where(ranges == 3, np.maximum(counts, 683), counts) * options.adc_v / 4095
+    volts = np.where(ranges == 3, np.maximum(counts, LEAST_OF_RANGE_3), counts) * options.adc_v / 4095
     resistors = np.array([options.rf0_kohm, options.rf1_kohm, options.rf2_kohm, options.rf3_kohm])
     values: npt.NDArray[np.float64] = 1000.0 * (volts / 0.5 - 1.0) / resistors[ranges]
     return values
@@ -90,6 +92,15 @@ def ppg_mv(raw: npt.NDArray[np.uint16], options: ShimmerOptions) -> npt.NDArray[
     """PPG in mV at the ADC."""
     values: npt.NDArray[np.float64] = (raw & 0xFFF) * options.adc_v * 1000.0 / 4095
     return values
+
+
+def _at_an_end(raw: npt.NDArray[np.uint16], modality: Modality) -> Flags:
+    """Which raw values are at an end of the ADC, or of what a range can tell."""
+    counts = raw & 0xFFF
+    ends: Flags = (counts == 0) | (counts == 0xFFF)
+    if modality is Modality.EDA:
+        ends |= (raw >> 14 == 3) & (counts < LEAST_OF_RANGE_3)
+    return ends
 
 
 class ShimmerDriver:
@@ -112,7 +123,7 @@ class ShimmerDriver:
         self._zero: int | None = None
         self._base_s = self._end_s = self._arrival_s = 0.0
         self._range: int | None = None
-        self._range_until = 0
+        self._range_until = self._range_switches = self._clipped = 0
         self._step, self._acknowledged = 0, False
         self._crc_refused = False
         self._next_s = self._deadline_s = float("-inf")
@@ -218,6 +229,9 @@ class ShimmerDriver:
             repeated=wire.repeated,
             reconnects=reconnects,
             restarts=max(self._starts - 1, 0),
+            out_of_order=wire.out_of_order,
+            clipped=self._clipped,
+            range_switches=self._range_switches,
         )
 
     @property
@@ -253,6 +267,8 @@ class ShimmerDriver:
         measured = [(Modality.EDA, gsr, eda_us(gsr, self._options))]
         measured += [(Modality.BVP, ppg, ppg_mv(ppg, self._options)) for ppg in columns.values()]
         changed = self._range_changed(block.ticks, gsr)
+        clipped = [_at_an_end(raw, modality) for modality, raw, _ in measured]
+        self._clipped += int(np.any(clipped, axis=0).sum())
         return [
             Samples(
                 modality,
@@ -260,10 +276,10 @@ class ShimmerDriver:
                 values.astype(np.float32),
                 rate_hz,
                 arrival_s,
-                clipped=bool(np.isin(raw & 0xFFF, (0, 0xFFF)).any()),
+                clipped=bool(ends.any()),
                 range_changed=changed and modality is Modality.EDA,
             )
-            for modality, raw, values in measured
+            for (modality, _, values), ends in zip(measured, clipped, strict=True)
         ]
 
     def _range_changed(self, ticks: npt.NDArray[np.int64], gsr: npt.NDArray[np.uint16]) -> bool:
@@ -272,6 +288,7 @@ class ShimmerDriver:
         before = int(ranges[0]) if self._range is None else self._range
         self._range = int(ranges[-1])
         changes = np.flatnonzero(np.diff(ranges, prepend=before))
+        self._range_switches += changes.size
         still = bool(ticks[0] < self._range_until)
         if changes.size:
             self._range_until = int(ticks[changes[-1]]) + round(RANGE_CHANGE_S * CLOCK_HZ)

@@ -31,7 +31,7 @@ class Percentiles(msgspec.Struct, frozen=True):
 
 
 class Summary(msgspec.Struct, frozen=True, tag_field="type", tag="summary"):
-    """What happened in a session. Counts of frames and bytes are those of the wire.
+    """What happened in a session. Counts of frames and bytes are those of the wire, see `LinkStats`.
 
     latency_ms, sensor_latency_ms: of decisions, see `Decision`. clock_skew_ppm: how fast the device's clock runs
     against this machine's. unknown: why there is none of these, by name.
@@ -55,6 +55,10 @@ class Summary(msgspec.Struct, frozen=True, tag_field="type", tag="summary"):
     repeated: int
     reconnects: int
     restarts: int
+    out_of_order: int
+    clipped: int
+    range_switches: int
+    lost_is_minimum: bool
     ended: str
 
 
@@ -274,6 +278,10 @@ class Session:
             repeated=stats.repeated,
             reconnects=stats.reconnects,
             restarts=stats.restarts,
+            out_of_order=stats.out_of_order,
+            clipped=stats.clipped,
+            range_switches=stats.range_switches,
+            lost_is_minimum=stats.lost_is_minimum,
             ended=ended,
         )
 

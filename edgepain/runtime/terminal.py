@@ -161,11 +161,14 @@ def _summary_table(summary: Summary) -> Table:
     table.add_row("length", f"{summary.seconds:.1f} s")
     table.add_row("decisions", Text(f"{summary.decisions}" + (f" ({labels})" if labels else "")))
     table.add_row("abstentions", f"{sum(summary.abstentions.values())}" + (f" ({abstained})" if abstained else ""))
+    least = "at least " if summary.lost_is_minimum else ""
+    table.add_row("wire", f"{summary.bytes_read} bytes, {summary.frames} frames, {least}{summary.frames_lost} lost")
     table.add_row(
-        "wire",
-        f"{summary.bytes_read} bytes, {summary.frames} frames, {summary.frames_lost} lost, "
-        f"{summary.crc_errors} CRC errors, {summary.repeated} repeated, {summary.malformed} malformed",
+        "damage",
+        f"{summary.crc_errors} CRC errors, {summary.repeated} repeated, {summary.out_of_order} out of order, "
+        f"{summary.malformed} malformed",
     )
+    table.add_row("signals", f"{summary.clipped} frames clipped, {summary.range_switches} switches of range")
     table.add_row("link", f"{summary.reconnects} reconnects, {summary.restarts} restarts of the device")
     if summary.samples_out_of_order:
         table.add_row("left out", f"{summary.samples_out_of_order} samples out of order")

@@ -91,7 +91,13 @@ class Marker:
 
 @dataclass(frozen=True)
 class LinkStats:
-    """Totals since the source was opened."""
+    """Totals since the source was opened. A frame is what the device sends at once: a frame, a packet or a line.
+
+    frames: sound ones. frames_lost: known to be missing; where lost_is_minimum, as a counter of few bits or none at all
+    cannot tell, there may be more. malformed: of absurd content. repeated: came twice. out_of_order: not later than
+    what came before. clipped: with a sample at an end of its range. range_switches: of an amplifier. restarts: of the
+    device.
+    """
 
     bytes_read: int = 0
     frames: int = 0
@@ -101,6 +107,10 @@ class LinkStats:
     repeated: int = 0
     reconnects: int = 0
     restarts: int = 0
+    out_of_order: int = 0
+    clipped: int = 0
+    range_switches: int = 0
+    lost_is_minimum: bool = False
 
 
 @dataclass(frozen=True)

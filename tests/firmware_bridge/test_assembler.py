@@ -59,6 +59,8 @@ def test_samples_carry_values_times_and_flags(assembler):
     assert first.values.dtype == np.float32
     assert (first.overrun, second.overrun, second.clipped, second.lead_off) == (False, True, True, False)
     assert first.arrival_s == 3.5
+    samples(assembler, bvp(2, 12 * FRAME_US, Flags.RANGE_CHANGED))
+    assert (assembler.counters.clipped, assembler.counters.range_switches) == (1, 1)
 
 
 def test_int16_samples_are_scaled_and_may_be_missing(assembler):

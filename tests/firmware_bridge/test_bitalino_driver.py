@@ -91,7 +91,13 @@ def test_units_are_those_of_the_data_sheets():
 def test_a_clipped_signal_is_flagged():
     counts = np.full((60, 2), 500, np.uint16)
     counts[45, 0] = 1023
-    events = [e for e in driver().feed(BANNER + pack(counts), 0.0) if isinstance(e, Samples)]
+    counts[50:52] = 0
+    bitalino = driver()
+    events = [e for e in bitalino.feed(BANNER + pack(counts[:50]), 0.0) if isinstance(e, Samples)]
+    assert bitalino.stats(0).clipped == 1
+    bitalino.feed(pack(counts[50:], 50), 0.01)
+    assert bitalino.stats(0).clipped == 3
+    assert bitalino.stats(0).lost_is_minimum
     assert any(e.clipped for e in events if e.modality is Modality.ECG)
     assert not any(e.clipped for e in events if e.modality is Modality.EDA)
 

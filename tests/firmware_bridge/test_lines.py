@@ -260,3 +260,13 @@ def test_ten_million_bytes_of_noise_take_no_memory():
     assert grown < 100_000
     assert board.frames == 0
     assert "no line of sketch=columns" in board.complaint()
+
+
+def test_repeated_and_earlier_times_and_clipped_lines_are_counted():
+    board = driver(**TIMED)
+    board.feed(b"\n100,1,2\n200,1,2\n200,1,2\n150,1,2\n300,1,2\n", 1.0)
+    stats = board.stats(0)
+    assert (stats.frames, stats.repeated, stats.out_of_order, stats.lost_is_minimum) == (5, 2, 2, True)
+    pulse = driver(sketch="pulsesensor_plotter")
+    pulse.feed(b"\n72,833,1023\n72,833,0\n72,833,1\n", 1.0)
+    assert pulse.stats(0).clipped == 2

@@ -108,3 +108,17 @@ def test_ten_million_bytes_of_noise_give_nothing():
 
 def test_sensors_are_asked_for_by_their_bits():
     assert sensors_command([GSR, INT_A13]) == bytes([0x08, 0x04, 0x01, 0x00])
+
+
+@given(st.sampled_from([256, 32768]), st.integers(3, 250), st.data())
+def test_packets_of_an_earlier_time_are_left_out_and_counted(divider, back, data):
+    ticks = np.arange(700) * divider
+    wire = encode_packets(ticks, np.zeros((700, 2), np.uint16))
+    replayed = np.concatenate((wire[:400], wire[400 - back : 400], wire[400 - back :])).tobytes()
+    cuts = sorted(data.draw(st.lists(st.integers(0, len(replayed)), max_size=9)))
+    decoder = ShimmerDecoder(2, divider)
+    received = [
+        block for a, b in zip([0, *cuts], [*cuts, len(replayed)], strict=True) for block in decoder.feed(replayed[a:b])
+    ]
+    assert [tick for tick, _ in together(received)] == ticks.tolist()
+    assert decoder.counters == FixedFrameCounters(frames=700 + 2 * back, out_of_order=2 * back)

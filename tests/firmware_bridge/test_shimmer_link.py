@@ -109,6 +109,21 @@ def test_a_change_of_range_is_flagged_for_80_ms():
                 assert event.modality is Modality.EDA
                 flagged.append(round(event.times_s[0] * 128))
     assert flagged == list(range(20, 31)), "10.24 samples and the first"
+    assert shimmer.stats(0).range_switches == 1
+
+
+def test_a_sample_at_an_end_of_its_range_is_clipped():
+    raw = np.full((60, 2), 1000)
+    raw[[20, 21], [0, 1]] = 4095, 0
+    raw[30:, 1] |= 3 << 14
+    raw[40:50, 1] = 3 << 14 | 600
+    shimmer = driver()
+    events = [
+        event for k in range(6) for event in shimmer.feed(INQUIRED * (k == 0) + wire(raw[10 * k :][:10], 10 * k), k)
+    ]
+    clipped = [(event.modality, round(event.times_s[0] * 128)) for event in events[1:] if event.clipped]
+    assert clipped == [(Modality.EDA, 20), (Modality.BVP, 20), (Modality.EDA, 40)]
+    assert shimmer.stats(0).clipped == 12
 
 
 def test_a_recording_comes_through_whole_and_is_replayed_to_the_bit(e4_session, simulate, receive_all, tmp_path):

@@ -105,7 +105,7 @@ def failed(source: Script, decider: Decider, kind: type[EdgepainError], limits: 
 
 def test_a_session_of_given_length_tells_everything_and_sums_it_up(decider: Decider) -> None:
     connected = LinkChange(LinkState.CONNECTED, 0.0, "a cable")
-    stats = LinkStats(100, 9, 8, 7, 6, 5, 4, 3)
+    stats = LinkStats(100, 9, 8, 7, 6, 5, 4, 3, 2, 1, 10, lost_is_minimum=True)
     source, notes = Script([connected, BAND], both(0, 10), both(10, 20), stats=stats), Notes()
     summary = Session(source, decider, [notes], Limits(duration_s=2.0)).run()
     assert source.closed
@@ -122,6 +122,8 @@ def test_a_session_of_given_length_tells_everything_and_sums_it_up(decider: Deci
     assert 0 < summary.inference_ms.p50 <= summary.inference_ms.p90 <= summary.inference_ms.p99
     assert (summary.bytes_read, summary.frames, summary.frames_lost, summary.crc_errors) == (100, 9, 8, 7)
     assert (summary.malformed, summary.repeated, summary.reconnects, summary.restarts) == (6, 5, 4, 3)
+    assert (summary.out_of_order, summary.clipped, summary.range_switches) == (2, 1, 10)
+    assert summary.lost_is_minimum
     assert summary.samples_out_of_order == 0
 
 

@@ -39,6 +39,10 @@ SUMMARY = Summary(
     repeated=5,
     reconnects=4,
     restarts=2,
+    out_of_order=1,
+    clipped=11,
+    range_switches=12,
+    lost_is_minimum=True,
     ended=HOSTILE,
 )
 
@@ -90,7 +94,9 @@ def test_lines_in_a_file_say_everything_once() -> None:
         r"length .* 61\.0 s",
         rf"decisions .* 2 \(2 {re.escape(HOSTILE)}\)",
         r"abstentions .* 1 \(1 calibrating\)",
-        "10 bytes, 9 frames, 8 lost, 7 CRC errors, 5 repeated, 6 malformed",
+        "10 bytes, 9 frames, at least 8 lost",
+        "7 CRC errors, 5 repeated, 1 out of order, 6 malformed",
+        "11 frames clipped, 12 switches of range",
         "4 reconnects, 2 restarts of the device",
         "3 samples out of order",
         r"p50 1\.0 ms, p90 2\.0 ms, p99 3\.0 ms",
