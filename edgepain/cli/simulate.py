@@ -153,7 +153,7 @@ def _board(played: Recording, link: PtyLink, plan: FaultPlan, options: dict[str,
     from edgepain.firmware_bridge.board_simulator import Board, BoardSimulator
     from edgepain.firmware_bridge.lines_board import SimulatedLines
     from edgepain.firmware_bridge.shimmer_board import SimulatedShimmer
-    from edgepain.firmware_bridge.shimmer_driver import ShimmerOptions
+    from edgepain.firmware_bridge.shimmer_units import ShimmerOptions
     from edgepain.firmware_bridge.sketches import LinesOptions
 
     if not options["wait"] or options["drop_when_full"] or options["sample_type"] != "f4":

@@ -1,15 +1,22 @@
 """A Shimmer3: units, ranges and greeting without a port, and `edgepain simulate --device shimmer3` over a real one."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import serial
 
-from edgepain.firmware_bridge import DeviceSource, ReplaySource, device_kind, read_e4
+from edgepain.firmware_bridge import DeviceSource, ReplaySource, device_kind, read_csv, read_e4
 from edgepain.firmware_bridge.shimmer import GSR, INT_A12, INT_A13, encode_packets
 from edgepain.firmware_bridge.shimmer_driver import ShimmerDriver
 from edgepain.signal import DeviceInfo, Modality, Samples
 
 INQUIRED = b"\xff\x02" + (256).to_bytes(2, "little") + bytes(4) + bytes([2, 1, INT_A13, GSR])
+REPLIES = {
+    b"\x2e": b"\x2f\x03\x00\x00\x00\x10\x09",
+    b"\x66\x03\x00": b"\x65\x03\x30\x03\x00",
+    b"\x01": INQUIRED[1:],
+}
 DEVICE = ["--device", "shimmer3"]
 
 
@@ -29,11 +36,11 @@ def test_it_is_set_up_one_acknowledged_command_after_the_other():
         command = shimmer.request(tick / 100)
         if command:
             sent.append(command)
-            reply = {b"\x2e": b"\x2f\x03\x00\x00\x00\x10\x09", b"\x01": INQUIRED[1:]}.get(command, b"")
+            reply = REPLIES.get(command, b"")
             shimmer.feed(b"\xff" + reply, tick / 100)
         if shimmer.introduced and command == b"\x07":
             break
-    expected = ["20", "2e", "050001", "08040100", "2104", "5e01", "8b02", "01", "07"]
+    expected = ["20", "2e", "660300", "050001", "08040100", "2104", "5e01", "8b02", "01", "07"]
     assert [command.hex() for command in sent] == expected
 
 
@@ -51,7 +58,7 @@ def test_firmware_that_knows_no_crc_is_told_from_another_device(refusal):
     for tick in range(250):
         if command := shimmer.request(tick / 100):
             sent.append(command.hex())
-            reply = b"\x2f\x03\x00\x00\x00\x0b\x00" if command == b"\x2e" else b""
+            reply = {**REPLIES, b"\x2e": b"\x2f\x03\x00\x00\x00\x0b\x00"}.get(command, b"")
             shimmer.feed(refusal if command == b"\x8b\x02" else b"\xff" + reply, tick / 100)
         if refusal and sent[-1] == "8b02":
             break
@@ -169,7 +176,10 @@ def test_another_program_may_talk_to_it(simulate):
             ("99", "fe"),
             ("8b01", "fe"),
             ("72", "ff8a7100"),
-            ("6300000a", "ff620a" + "00" * 10),
+            ("6300000a", "ff620a02801000000000000201"),
+            ("61010301" + "50", "ff"),
+            ("6301000a", "ff620a02801050000000000201"),
+            ("660300", "ff6503300300"),
             ("01", "ff020002" + "00" * 4 + "01011c"),
         ):
             port.write(bytes.fromhex(command))
@@ -183,3 +193,128 @@ def test_gsr_is_the_last_channel_as_on_the_real_board(simulate):
     with simulate(*DEVICE) as device, serial.Serial(device.port, 115_200, timeout=5) as port:
         port.write(bytes.fromhex("0804010001"))
         assert port.read(13).hex() == "ffff028002" + "00" * 4 + "0201121c"
+
+
+EXG_IDS = {24: (0x1D, 0x1E, 0x1F), 16: (0x1D, 0x23, 0x24)}
+
+
+def exg_answers(gain_bits: int, ids: tuple[int, ...], chip_registers: int = 3) -> bytes:
+    """What an ExG unit says before it measures at 512 Hz: its firmware, board, registers and channels."""
+    registers = bytearray(10)
+    registers[chip_registers] = gain_bits << 4
+    said = b"\xff\x2f\x03\x00\x00\x00\x10\x09" + b"\xff\x65\x03\x2f\x04\x00"
+    said += b"\xff\x62\x0a" + bytes(registers)
+    return said + b"\xff\x02\x40\x00" + bytes(4) + bytes([len(ids), 1, *ids])
+
+
+@pytest.mark.parametrize(("gain_bits", "gain"), [(0, 6), (1, 1), (2, 2), (3, 3), (4, 4), (5, 8), (6, 12)])
+@pytest.mark.parametrize("bits", [16, 24])
+def test_ecg_is_in_mv_by_the_gain_that_the_registers_hold(gain_bits, gain, bits):
+    ids = EXG_IDS[bits]
+    counts = np.array([0, 1, -1, 1000, -(1 << bits - 1), (1 << bits - 1) - 1])
+    raw = np.stack([np.full(6, 0x80), counts, counts // 2], axis=1)
+    data = encode_packets(np.arange(6) * 64, raw, channels=ids).tobytes()
+    info, *samples = driver(ecg_bits=str(bits)).feed(exg_answers(gain_bits, ids) + data, 0.0)
+    assert isinstance(info, DeviceInfo)
+    assert (info.name, [(s.modality, s.unit, s.rate_hz) for s in info.streams]) == (
+        "Shimmer3 ECG",
+        [(Modality.ECG, "mV", 512.0)],
+    )
+    values = np.concatenate([s.values for s in samples if isinstance(s, Samples)])
+    full_mv = 2420 / gain if bits == 24 else 2420 / gain / 2
+    assert values == pytest.approx(counts * full_mv / ((1 << bits - 1) - 1), rel=1e-5)
+    assert any(s.clipped for s in samples if isinstance(s, Samples))
+
+
+@pytest.mark.parametrize(("lead", "column"), [("LL-RA", 1), ("LA-RA", 2), ("VX-RL", 5)])
+def test_the_lead_is_chosen(lead, column):
+    ids = (0x1D, 0x1E, 0x1F) if lead != "VX-RL" else (0x1D, 0x1E, 0x1F, 0x20, 0x21, 0x22)
+    raw = np.zeros((5, len(ids)), int)
+    raw[:, column] = 100_000
+    said = exg_answers(4, ids, 3 if lead == "LL-RA" else 4)
+    _, *samples = driver(lead=lead).feed(said + encode_packets(np.arange(5) * 64, raw, channels=ids).tobytes(), 0.0)
+    (ecg,) = (s for s in samples if isinstance(s, Samples))
+    assert ecg.values == pytest.approx(100_000 * 2420 / 4 / (2**23 - 1), rel=1e-5)
+
+
+def test_without_its_gain_an_ecg_unit_is_not_read():
+    ids = EXG_IDS[24]
+    shimmer = driver()
+    said = exg_answers(4, ids)
+    assert shimmer.feed(said[: said.index(b"\xff\x62")] + said[said.index(b"\xff\x02") :], 0.0) == []
+    assert "does not tell the registers" in shimmer.complaint()
+
+
+def test_a_unit_that_does_not_say_its_board_is_to_be_named():
+    shimmer = driver()
+    for tick in range(250):
+        if command := shimmer.request(tick / 100):
+            reply = {b"\x66\x03\x00": b"\xfe", b"\x2e": b"\xff" + REPLIES[b"\x2e"]}.get(command, b"\xff")
+            shimmer.feed(reply, tick / 100)
+    assert "unit=gsr or unit=exg" in shimmer.complaint()
+
+
+@pytest.mark.parametrize(("firmware", "size"), [((3, 0, 5), 2), ((3, 0, 6), 3), ((1, 0, 7), 2), ((1, 0, 8), 3)])
+def test_the_firmware_tells_how_long_its_time_is(firmware, size):
+    kind, major, minor = firmware
+    said = b"\xff\x2f" + bytes([kind, 0, major, 0, minor, 0])
+    raw = np.full((600, 2), 1000)
+    data = encode_packets(np.arange(600) * 256, raw, crc=False, time_bytes=size).tobytes()
+    events = driver(unit="gsr", crc="false").feed(said + INQUIRED + data, 0.0)
+    times_s = np.concatenate([e.times_s for e in events if isinstance(e, Samples) and e.modality is Modality.EDA])
+    np.testing.assert_allclose(times_s, np.arange(600) / 128)
+
+
+@pytest.mark.parametrize("gap_s", [1.5, 1.9, 2.0, 2.5, 6.25])
+def test_whole_turns_of_a_short_time_are_told_by_the_host(gap_s):
+    first = encode_packets(np.arange(128) * 256, np.full((128, 2), 1000), time_bytes=2).tobytes()
+    begin = 128 + round(gap_s * 128)
+    later = encode_packets((begin + np.arange(64)) * 256, np.full((64, 2), 1000), time_bytes=2).tobytes()
+    shimmer = driver(time_bits="16", unit="gsr")
+    shimmer.feed(INQUIRED + first, 1.0)
+    events = shimmer.feed(later, 1.5 + gap_s)
+    times_s = next(e.times_s for e in events if isinstance(e, Samples))
+    assert times_s[0] == pytest.approx(begin / 128)
+    assert shimmer.stats(0).frames_lost == round(gap_s * 128)
+    assert shimmer.stats(0).lost_is_minimum
+
+
+@pytest.fixture(scope="session")
+def ecg_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """20 s of something like an ECG at 256 Hz."""
+    path = tmp_path_factory.mktemp("ecg") / "ecg.csv"
+    times_s = np.arange(20 * 256) / 256
+    ecg_mv = np.exp(-(((times_s % 0.8) - 0.4) ** 2) / 2e-4) + 0.1 * np.sin(times_s)
+    lines = [f"{t:.6f},{v:.6f}" for t, v in zip(times_s, ecg_mv, strict=True)]
+    path.write_text("time_s,ecg_mv\n" + "\n".join(lines) + "\n")
+    return path
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"lead": "LA-RA", "ecg_gain": "6"},
+        {"ecg_bits": "16", "ecg_gain": "12", "rate_hz": "256"},
+        {"lead": "VX-RL", "time_bits": "16", "crc": "false"},
+    ],
+)
+def test_an_ecg_unit_comes_through_in_mv(ecg_file, settings, simulate, receive_all, tmp_path):
+    options = [text for item in settings.items() for text in ("--device-option", "=".join(item))]
+    log = tmp_path / "ecg.wire"
+    with simulate(ecg_file, *DEVICE, *options, "--speed", 10) as device:
+        live = DeviceSource(device.port, device="shimmer3", options=settings, reconnect_s=0.5, record_to=log)
+        received = receive_all(live)
+        report = device.report()
+    rate_hz = float(settings.get("rate_hz", 512))
+    (info,) = received.info
+    assert (info.name, [(s.modality, s.rate_hz) for s in info.streams]) == ("Shimmer3 ECG", [(Modality.ECG, rate_hz)])
+    assert info.firmware == ("0.5.4" if "time_bits" in settings else "0.16.9")
+    assert live.stats().frames == report["frames"]["shimmer3"]["sent"]
+    played = read_csv(ecg_file).signals[Modality.ECG]
+    ecg, times_s = received.values(Modality.ECG), received.times_s(Modality.ECG)
+    offset_s = 20.0 - (times_s[-1] + 1 / rate_hz)
+    expected = np.interp(times_s + offset_s, played.times_s, played.values)
+    step_mv = 2420 / 12 / 2 / 2**15 if "ecg_bits" in settings else 1e-4
+    assert np.abs(ecg - expected)[: -int(rate_hz)].max() < step_mv + 1.0 / rate_hz * 60
+    again = receive_all(ReplaySource(log))
+    np.testing.assert_array_equal(again.values(Modality.ECG), ecg)
