@@ -74,15 +74,26 @@ def encode_hello(hello: Hello) -> bytes:
 def decode_hello(payload: bytes) -> Hello | None:
     """The content of a HELLO frame; None where it is not one, or says something absurd."""
     try:
-        hello = msgspec.convert(cbor2.loads(payload), Hello)
-    except Exception:
+        return parse_hello(payload)
+    except ValueError:
+        return None
+
+
+def parse_hello(payload: bytes) -> Hello:
+    """The content of a HELLO frame. Raises ValueError, which says what is wrong with it."""
+    try:
+        content = cbor2.loads(payload)
+        hello = msgspec.convert(content, Hello)
+    except Exception as error:
         # CBOR tags construct dates, fractions, patterns and more: what hostile ones raise has no bound.
-        return None
-    numbers = [n for s in hello.streams for n in (s.rate_hz, s.scale, s.offset)]
-    if not all(map(math.isfinite, numbers)) or any(s.scale == 0 for s in hello.streams):
-        return None
+        raise ValueError(str(error)) from error
+    for i, s in enumerate(hello.streams):
+        if not all(map(math.isfinite, (s.rate_hz, s.scale, s.offset))) or s.scale == 0:
+            raise ValueError(f"rate, scale and offset must be finite and scale not 0 - at `$.streams[{i}]`")
     known = [s.modality for s in hello.streams if s.modality is not None]
-    return hello if len(known) == len(set(known)) else None
+    if len(known) != len(set(known)):
+        raise ValueError("a signal that the toolkit knows stands there twice - at `$.streams`")
+    return hello
 
 
 _MODALITIES = frozenset(m.value for m in Modality)
