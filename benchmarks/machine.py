@@ -9,6 +9,8 @@ from pathlib import Path
 
 import msgspec
 
+from edgepain.engine.processor import colon_fields, processor_name
+
 PACKAGES = ("edgepain", "numpy", "onnxruntime", "torch")
 
 
@@ -28,11 +30,11 @@ class Machine(msgspec.Struct, frozen=True):
 
 def this_machine() -> Machine:
     """Read what Linux tells; elsewhere what the standard library knows."""
-    cpu = _colon_fields("/proc/cpuinfo")
+    cpu = colon_fields(_read("/proc/cpuinfo"))
     flags = (cpu.get("flags") or cpu.get("Features") or "").split()
-    memory_kb = _colon_fields("/proc/meminfo").get("MemTotal", "0 kB").split()[0]
+    memory_kb = colon_fields(_read("/proc/meminfo")).get("MemTotal", "0 kB").split()[0]
     return Machine(
-        processor=cpu.get("model name") or platform.processor() or platform.machine(),
+        processor=processor_name(),
         logical_cpus=os.cpu_count() or 0,
         memory_gb=round(int(memory_kb) / 2**20, 1),
         governor=_read("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor").strip(),
@@ -49,16 +51,6 @@ def _version(package: str) -> str:
         return version(package)
     except PackageNotFoundError:
         return ""
-
-
-def _colon_fields(path: str) -> dict[str, str]:
-    """`name : value` lines; the first of a name counts."""
-    fields: dict[str, str] = {}
-    for line in _read(path).splitlines():
-        name, colon, value = line.partition(":")
-        if colon:
-            fields.setdefault(name.strip(), value.strip())
-    return fields
 
 
 def _read(path: str) -> str:

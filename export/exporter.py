@@ -10,7 +10,7 @@ from dataclasses import astuple, replace
 from datetime import datetime, timezone
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 import numpy as np
@@ -49,6 +49,7 @@ if TYPE_CHECKING:
 GOLDEN_WINDOWS = 32
 CALIBRATION_WINDOWS = 256
 COMPACT_CALIBRATION_WINDOWS = 64
+Target = Literal["cpu", "jetson", "rpi"]
 TOOLS = ("edgepain", "numpy", "torch", "onnx", "onnxruntime")
 
 
@@ -59,7 +60,7 @@ def export_run(
     precisions: Sequence[Precision] = ("fp32", "int8"),
     limits: Limits | None = None,
     compact: bool = False,
-    jetson: bool = False,
+    target: Target = "cpu",
     name: str = "",
     demonstration: bool = False,
     force: bool = False,
@@ -71,7 +72,8 @@ def export_run(
     Returns it, opened and checked.
 
     compact: store weights once, as INT8, for both precisions (see `edgepain.export.compact`).
-    jetson: add the graphs for TensorRT (see `edgepain.export.jetson`).
+    target: `jetson` adds the graphs for TensorRT (see `edgepain.export.jetson`). `rpi` leaves out the optimized forms
+    of the graphs, which only a processor like this one loads; which graph is faster there, `edgepain build` finds.
     force: replace a bundle that is there.
     signing_key: sign it (see `edgepain.bundle.read_private_key`). progress: told what is done next, in words.
 
@@ -93,7 +95,7 @@ def export_run(
         for graph in graphs:
             onnx.save(graph.model, scratch / graph.facts.file)
             require_clean(scratch / graph.facts.file, "onnxruntime")
-        if not compact:
+        if not compact and target != "rpi":
             graphs = [_optimized(graph, scratch) for graph in graphs]
         kept = calibration[:COMPACT_CALIBRATION_WINDOWS] if compact else calibration
         np.savez(scratch / "calibration.npz", windows=kept)
@@ -103,7 +105,7 @@ def export_run(
         golden = golden_windows(held_out, GOLDEN_WINDOWS)
         answers = {str(precision): engine.predict(golden.windows) for precision, engine in engines.items()}
         manifest = msgspec.structs.replace(draft.manifest, accuracy=accuracy)
-        if jetson:
+        if target == "jetson":
             added = add_jetson(scratch, network, calibration, trial, held_out, golden.windows, limits or Limits(), tell)
             answers |= added.golden
             manifest = msgspec.structs.replace(

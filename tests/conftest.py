@@ -141,7 +141,7 @@ def jetson_bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     """A bundle of a small network with graphs for TensorRT, to be read only."""
     from edgepain.export import export_run
 
-    return export_run(SmallRun(), tmp_path_factory.mktemp("jetson") / "small", jetson=True)
+    return export_run(SmallRun(), tmp_path_factory.mktemp("jetson") / "small", target="jetson")
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ from edgepain.cli.scores import describe_missing
 
 if TYPE_CHECKING:
     from edgepain.bundle import Precision
+    from edgepain.export import Target
 
 
 @click.command("export")
@@ -19,10 +20,10 @@ if TYPE_CHECKING:
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="New bundle: a directory, or FILE.zip.")
 @click.option(
     "--target",
-    type=click.Choice(["cpu", "jetson"]),
+    type=click.Choice(["cpu", "jetson", "rpi"]),
     default="cpu",
     show_default=True,
-    help="What the bundle is for; jetson adds graphs for TensorRT to those for the CPU.",
+    help="What the bundle is for; jetson adds graphs for TensorRT to those for the CPU, rpi is for any ARM board.",
 )
 @click.option(
     "--precision",
@@ -69,7 +70,7 @@ if TYPE_CHECKING:
 def command(
     run: Path,
     out: Path,
-    target: str,
+    target: Target,
     precisions: tuple[Precision, ...],
     fold: str,
     name: str,
@@ -91,6 +92,7 @@ def command(
     Examples:
       edgepain export runs/first --target cpu --precision int8 --out bundles/first
       edgepain export runs/first --target jetson --out bundles/orin
+      edgepain export runs/first --target rpi --out ward.zip
       edgepain export runs/first --out first.zip --sign ward7.key
     """
     require("export", "torch", "sklearn", "safetensors", "onnx", "onnx_ir", "onnxscript")
@@ -115,7 +117,7 @@ def command(
                 max_probability_difference, max_changed_labels, max_accuracy_drop, max_mean_probability_difference
             ),
             compact=compact,
-            jetson=target == "jetson",
+            target=target,
             name=name,
             demonstration=demonstration,
             force=force,
@@ -147,4 +149,5 @@ def command(
     total_mb += sum(f.bytes for f in bundle.manifest.files.values()) / 1e6
     signed = "" if bundle.signature is None else f", signed with {bundle.signature.fingerprint}"
     click.echo(f"{out}: {total_mb:.2f} MB{signed}")
-    click.echo(f"next: edgepain {'build' if bundle.manifest.targets else 'bench'} {out}")
+    following = {"cpu": "edgepain bench", "jetson": "on the Jetson, edgepain build", "rpi": "on the Pi, edgepain build"}
+    click.echo(f"next: {following[target]} {out}")

@@ -13,7 +13,8 @@ from edgepain.errors import EdgepainError
 # name → (module, one line for the overview). The module has a click command called `command`.
 COMMANDS = {
     "bench": ("edgepain.cli.bench", "FLOPs, latency and memory of a bundle, beside the paper's figures"),
-    "build": ("edgepain.cli.build", "TensorRT engines of a bundle, on the NVIDIA GPU that will run them"),
+    "build": ("edgepain.cli.build", "what a bundle is fastest with here: TensorRT engines, or a graph for the CPU"),
+    "conformance": ("edgepain.cli.conformance", "what is wrong with a firmware's edgeframe stream, rule by rule"),
     "data": ("edgepain.cli.data", "check a dataset on disk, or write a simulated one in its layout"),
     "demo": ("edgepain.cli.demo", "a simulated wearable, live decisions and a benchmark, on this machine"),
     "devices": ("edgepain.cli.devices", "wearables that can be read, with signals, rates and wiring"),
@@ -25,6 +26,7 @@ COMMANDS = {
     "lint": ("edgepain.cli.lint", "rules that an ONNX graph must keep for a runtime"),
     "pack": ("edgepain.cli.pack", "a bundle as one zip file"),
     "ports": ("edgepain.cli.ports", "serial ports by names that stay, and what is likely plugged in"),
+    "record": ("edgepain.cli.record", "keep what a wearable sends, with markers; no model is needed"),
     "report": ("edgepain.cli.report", "results of runs beside the paper's, as a page, tables and pictures"),
     "run": ("edgepain.cli.run", "live decisions from a sensor on a serial port"),
     "search": ("edgepain.cli.search", "choose learning rate and dropout of a run within its training subjects"),

@@ -82,6 +82,13 @@ def test_graphs_say_nothing_of_the_machine_that_made_them(exported: Bundle) -> N
             assert trace_of not in data, (graph.file, trace_of)
 
 
+def test_a_bundle_for_a_pi_holds_nothing_that_only_this_processor_loads(small_run: Any, tmp_path: Path) -> None:
+    bundle = export_run(small_run(), tmp_path / "pi", target="rpi")
+    assert [graph.optimized for graph in bundle.manifest.graphs] == [None, None]
+    assert not list(bundle.root.glob("*.ort"))
+    assert open_engine(bundle, "int8").precision == "int8"
+
+
 def test_manifest_says_what_was_measured(exported: Bundle) -> None:
     rows = {(r.precision, r.scaling): r for r in exported.manifest.accuracy}
     assert rows.keys() == {(p, s) for p in ("torch", "fp32", "int8") for s in ("subject", "causal")}

@@ -260,7 +260,7 @@ def test_calibration_is_of_training_subjects(small_run: Any, tmp_path: Path, mon
     monkeypatch.setattr(target, "choose_int8", lambda form, *sets: seen.extend(sets) or real(form, *sets))
     marked = small_run(held_out_marker=1e4)
     generous = Limits(1.0, 1.0, 1.0, 1.0)
-    bundle = export_run(marked, tmp_path / "b", limits=generous, jetson=True)
+    bundle = export_run(marked, tmp_path / "b", limits=generous, target="jetson")
     assert len(seen) == 2
     assert max(np.abs(windows).max() for windows in seen) < 100
     assert np.abs(bundle.golden().windows).max() > 100, "the mark is not seen in held-out windows either"
@@ -268,8 +268,9 @@ def test_calibration_is_of_training_subjects(small_run: Any, tmp_path: Path, mon
 
 def test_a_graph_past_the_limits_leaves_no_bundle(small_run: Any, tmp_path: Path) -> None:
     expected = r"opset\d+\.(int8|fp16)\.onnx \(for TensorRT\): .* or export --target cpu"
+    limits = Limits(1e-4, 1.0, 1.0, 1e-9)
     with pytest.raises(VerificationError, match=expected):
-        export_run(small_run(), tmp_path / "b", precisions=("fp32",), jetson=True, limits=Limits(1e-4, 1.0, 1.0, 1e-9))
+        export_run(small_run(), tmp_path / "b", precisions=("fp32",), target="jetson", limits=limits)
     assert list(tmp_path.iterdir()) == []
 
 

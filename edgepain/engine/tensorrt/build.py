@@ -19,8 +19,9 @@ from typing import Literal
 import msgspec
 
 from edgepain.bundle import Bundle, engines_folder, sha256_of
+from edgepain.engine.folder import FILE_MODE, make_folder, require_own
+from edgepain.engine.processor import processor_name
 from edgepain.engine.tensorrt.driver import Device, Driver
-from edgepain.engine.tensorrt.folder import FILE_MODE, make_folder, require_own
 from edgepain.engine.tensorrt.library import parse_version
 from edgepain.engine.tensorrt.plan import (
     Measured,
@@ -36,11 +37,10 @@ from edgepain.engine.tensorrt.plan import (
 )
 from edgepain.engine.tensorrt.recipe import EnginePrecision, Recipe, graph_sha256, read_recipe
 from edgepain.engine.tensorrt.worker import Answer, Job
+from edgepain.engine.timed import WORTH_INT8
 from edgepain.errors import BundleError, ConfigError, EdgepainError
 
 SCRATCH = ".building-"
-# INT8 costs accuracy: it must be faster by more than two runs differ.
-WORTH_INT8 = 1.05
 Wanted = Literal["int8", "fp16", "both"]
 
 
@@ -178,11 +178,7 @@ def choose(measured: Sequence[Measured], refused: Sequence[Refused]) -> tuple[Me
 
 def is_jetson() -> bool:
     """Whether this machine is one of NVIDIA's Jetsons."""
-    try:
-        model = Path("/proc/device-tree/model").read_bytes()
-    except OSError:
-        model = b""
-    return Path("/etc/nv_tegra_release").exists() or b"Jetson" in model
+    return Path("/etc/nv_tegra_release").exists() or "Jetson" in processor_name()
 
 
 def _fitting(folder: Path, bundle: Bundle, recipe: Recipe, device: Device, tensorrt: str, wanted: Wanted) -> list[Plan]:

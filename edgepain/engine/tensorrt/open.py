@@ -6,9 +6,9 @@ import os
 from pathlib import Path
 
 from edgepain.bundle import Bundle, Precision, engines_folder
+from edgepain.engine.folder import EngineError
 from edgepain.engine.golden import compare_golden
 from edgepain.engine.tensorrt.driver import Driver
-from edgepain.engine.tensorrt.folder import EngineError
 from edgepain.engine.tensorrt.library import load_tensorrt, parse_version
 from edgepain.engine.tensorrt.plan import best, list_plans, misfit
 from edgepain.engine.tensorrt.recipe import read_recipe

@@ -20,8 +20,8 @@ from typing import Literal
 import msgspec
 
 from edgepain.bundle import Bundle, sha256_of
+from edgepain.engine.folder import EngineError, require_own
 from edgepain.engine.tensorrt.driver import Device
-from edgepain.engine.tensorrt.folder import EngineError, require_own
 from edgepain.engine.tensorrt.recipe import EnginePrecision, Recipe, graph_sha256
 
 MAX_SIDECAR_BYTES = 1 << 20

@@ -10,9 +10,9 @@ import numpy as np
 import numpy.typing as npt
 
 from edgepain.bundle import Bundle
+from edgepain.engine.folder import EngineError
 from edgepain.engine.onnx import INPUT_NAME, OUTPUT_NAME
 from edgepain.engine.tensorrt.driver import CudaError, Driver
-from edgepain.engine.tensorrt.folder import EngineError
 from edgepain.engine.tensorrt.log import logger_of
 from edgepain.engine.tensorrt.recipe import TensorRtGraph, graph_sha256
 
