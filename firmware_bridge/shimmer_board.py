@@ -37,7 +37,7 @@ _GSR_RANGES = 4
 # Automatic range: the highest whose ADC stays below this.
 _TOP = 3800
 # Bytes that belong to a command; 61 tells its own.
-_ARGUMENTS = {0x05: 2, 0x08: 3, 0x21: 1, 0x5E: 1, 0x63: 3, 0x66: 2, 0x8B: 1}
+_ARGUMENTS = {0x05: 2, 0x08: 3, 0x21: 1, 0x5E: 1, 0x63: 3, 0x66: 2, 0x8B: 1, 0xA3: 1}
 _WITHOUT = frozenset(b"\x3f\x2e\x03\x01\x07\x20\x72\x95")
 
 
@@ -127,7 +127,7 @@ class SimulatedShimmer:
             chip, begin = arguments[0] & 1, arguments[1]
             before = self._registers[chip]
             self._registers[chip] = (before[:begin] + arguments[3:] + before[begin + arguments[2] :])[: len(before)]
-        elif command not in _WITHOUT and command not in (0x5E, 0x63, 0x66):
+        elif command not in _WITHOUT and command not in (0x5E, 0x63, 0x66, *([] if self._old else [0xA3])):
             return _NACK
         return _ACK + self._reply(command, arguments)
 

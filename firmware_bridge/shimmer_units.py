@@ -35,8 +35,8 @@ class ShimmerOptions(DriverOptions, frozen=True):
 
     gsr_range: 0 to 3, 4 for automatic. ppg: its pin, or none. lead, ecg_bits, ecg_gain: of an ExG unit; the gain is
     read back from the unit. crc: firmware before 0.13.7 has none. time_bits: of a packet's time; 0 for what the
-    firmware's version says. rf0_kohm … rf3_kohm: feedback resistor of each range. adc_v: full scale. ecg_reference_mv: of
-    the ExG chips.
+    firmware's version says. rf0_kohm … rf3_kohm: feedback resistor of each range. adc_v: full scale. ecg_reference_mv:
+    of the ExG chips.
     """
 
     unit: Literal["auto", "gsr", "exg"] = "auto"
