@@ -8,7 +8,7 @@ import sys
 
 import click
 
-from edgepain.cli.run import end_politely
+from edgepain.cli.polite_end import end_politely
 
 
 @click.command(name="demo")

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import signal
 import sys
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING
 
 import click
 
-from edgepain.cli.device_options import settings
+from edgepain.cli.device_options import device_options
+from edgepain.cli.marker_options import marker_option
+from edgepain.cli.polite_end import end_politely, end_undisturbed
 from edgepain.cli.trust import trusted_key_option
 
 if TYPE_CHECKING:
@@ -41,16 +41,8 @@ if TYPE_CHECKING:
     type=click.Path(path_type=Path),
     help="Folder of engines, where build was given --out; nobody else may write to it.",
 )
-@click.option("--device", help="What is on the port; `edgepain devices` lists them. Default: edgeframe.")
-@click.option(
-    "--device-option",
-    "device_options",
-    multiple=True,
-    callback=settings,
-    metavar="NAME=VALUE",
-    help="Setting of the device, such as its calibration. Repeatable.",
-)
-@click.option("--baud", type=click.IntRange(1), help="Default: that of the device, mostly 115200.")
+@device_options
+@marker_option
 @click.option(
     "--hop", default=1.0, show_default=True, type=click.FloatRange(0.05, 3600), help="Seconds between windows."
 )
@@ -74,6 +66,7 @@ def command(
     device: str | None,
     device_options: dict[str, str],
     baud: int | None,
+    markers: dict[str, str],
     hop: float,
     calibration: float | None,
     as_json: bool,
@@ -88,6 +81,8 @@ def command(
 
     A pulled cable is waited for, and a sensor that stops is too, for ever: a day's session must not end with either.
     --give-up ends it then.
+
+    With --marker, keys and lines of standard input mark moments as in `edgepain record`.
 
     Started by systemd with Type=notify, it says when it is ready and, with WatchdogSec, that it is alive
     (docs/deploy/raspberry-pi.md).
@@ -106,6 +101,7 @@ def command(
         "device": device,
         "device-option": device_options or None,
         "baud": baud,
+        "marker": markers or None,
         "record": record,
         "duration": duration,
         "give-up": give_up,
@@ -113,13 +109,23 @@ def command(
     _check(port, replay, [name for name, value in of_a_port.items() if value is not None])
     import math
     import time
+    from contextlib import ExitStack
 
     from rich.console import Console
 
     from edgepain.bundle import demonstration_bundle, open_bundle
     from edgepain.engine import choose_engine
     from edgepain.firmware_bridge import DEFAULT_DEVICE, DeviceSource, ReplaySource
-    from edgepain.runtime import Decider, JsonLines, Limits, ServiceManager, Session, TerminalView
+    from edgepain.runtime import (
+        Decider,
+        JsonLines,
+        Limits,
+        ServiceManager,
+        Session,
+        TerminalView,
+        TypedMarkers,
+        forward,
+    )
 
     bundle = open_bundle(model or demonstration_bundle(), trusted_key=trusted_key)
     if bundle.manifest.demonstration:
@@ -129,29 +135,37 @@ def command(
         click.echo(remark, err=True)
     clock = None if replay else time.monotonic
     decider = Decider(bundle, engine, hop_s=hop, calibration_s=calibration, clock=clock)
-    if replay is None:
-        source: Source = DeviceSource(
-            port or "",
-            device=device or DEFAULT_DEVICE,
-            options=device_options,
-            baud=baud,
-            record_to=record,
-            reconnect_s=give_up,
-        )
-        limits = Limits(duration) if give_up is None else Limits(duration, give_up, give_up)
-    else:
-        # A file is never silent, however slow this machine is.
-        source, limits = ReplaySource(replay), Limits(introduction_s=None, patience_s=math.inf)
-    service = ServiceManager(hop)
     end_politely()
-    if as_json:
-        lines = JsonLines(sys.stdout)
-        lines.header(port=port, replay=replay and str(replay), **_header(bundle, engine, decider))
-        Session(source, decider, [lines, service], limits, service.pulse).run()
-    else:
-        title = f"{bundle.manifest.name} · {engine.description}"
-        with TerminalView(Console(), title) as view:
-            Session(source, decider, [view, service], limits, service.pulse).run()
+    service = ServiceManager(hop)
+    with ExitStack() as open_ones:
+        pulses = [service.pulse]
+        if replay is None:
+            read = DeviceSource(
+                port or "",
+                device=device or DEFAULT_DEVICE,
+                options=device_options,
+                baud=baud,
+                record_to=record,
+                reconnect_s=give_up,
+            )
+            open_ones.callback(read.close)
+            source: Source = read
+            limits = Limits(duration) if give_up is None else Limits(duration, give_up, give_up)
+            if markers:
+                typed = TypedMarkers(markers)
+                open_ones.callback(typed.close)
+                pulses.append(lambda: forward([typed], read.mark))
+        else:
+            # A file is never silent, however slow this machine is.
+            source, limits = ReplaySource(replay), Limits(introduction_s=None, patience_s=math.inf)
+        if as_json:
+            lines = JsonLines(sys.stdout)
+            lines.header(port=port, replay=replay and str(replay), **_header(bundle, engine, decider))
+            Session(source, decider, [lines, service], limits, pulses).run()
+        else:
+            title = f"{bundle.manifest.name} · {engine.description}"
+            with TerminalView(Console(), title) as view:
+                Session(source, decider, [view, service], limits, pulses).run()
     end_undisturbed()
 
 
@@ -183,28 +197,3 @@ DEMONSTRATION = (
     "This is the demonstration bundle: trained on simulated people only. It shows the way from a sensor to a decision "
     "and says nothing about anybody's pain. Give your own with --model."
 )
-
-
-NUMBERS = (signal.SIGINT, signal.SIGTERM)
-
-
-def end_politely() -> None:
-    """Let Ctrl-C and a service manager's SIGTERM end a session alike, and a second one not cut the end short."""
-
-    def interrupt(number: int, frame: FrameType | None) -> None:
-        # Handled by nothing, not ignored: Python complains of a signal that came before its handler was taken away.
-        for each in NUMBERS:
-            signal.signal(each, lambda *_: None)
-        raise KeyboardInterrupt
-
-    for number in NUMBERS:
-        signal.signal(number, interrupt)
-
-
-def end_undisturbed() -> None:
-    """Let no signal of these disturb the last steps of the process: call it when all work is done."""
-    # Blocked first, so that none is left half handled; ignored then, because Python gives handlers back to the
-    # deadly default while it shuts down.
-    signal.pthread_sigmask(signal.SIG_BLOCK, NUMBERS)
-    for number in NUMBERS:
-        signal.signal(number, signal.SIG_IGN)

@@ -2,6 +2,9 @@
 
 from edgepain.runtime.decider import Decider
 from edgepain.runtime.decision import Abstention, Decision, SignalState
+from edgepain.runtime.markers import TypedMarkers, forward, key_labels
+from edgepain.runtime.recording import Recorded, RecordingSession, RecordingSummary
+from edgepain.runtime.recording_view import RecordingView
 from edgepain.runtime.service import ServiceManager
 from edgepain.runtime.session import Limits, Percentiles, Session, Sink, Summary
 from edgepain.runtime.sinks import JsonLines
@@ -14,10 +17,17 @@ __all__ = [
     "JsonLines",
     "Limits",
     "Percentiles",
+    "Recorded",
+    "RecordingSession",
+    "RecordingSummary",
+    "RecordingView",
     "ServiceManager",
     "Session",
     "SignalState",
     "Sink",
     "Summary",
     "TerminalView",
+    "TypedMarkers",
+    "forward",
+    "key_labels",
 ]

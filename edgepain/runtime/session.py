@@ -106,7 +106,7 @@ class Limits:
 class Session:
     """Runs until its source closes, a limit is reached, or `stop` says so. Not reusable.
 
-    pulse: called at every turn, several times a second, for as long as neither the source nor the engine hangs.
+    pulses: called at every turn, several times a second, for as long as neither the source nor the engine hangs.
     """
 
     def __init__(
@@ -115,9 +115,9 @@ class Session:
         decider: Decider,
         sinks: Sequence[Sink],
         limits: Limits | None = None,
-        pulse: Callable[[], None] = lambda: None,
+        pulses: Sequence[Callable[[], None]] = (),
     ) -> None:
-        self._pulse = pulse
+        self._pulses = pulses
         self._source = source
         self._decider = decider
         decider.follow(source.host_s)
@@ -172,7 +172,8 @@ class Session:
             # Only now: signals that come one after the other in a batch are not late.
             self._decide()
             self._watch(time.monotonic())
-            self._pulse()
+            for pulse in self._pulses:
+                pulse()
         return "stopped"
 
     def _samples(self, samples: Samples) -> None:

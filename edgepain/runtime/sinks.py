@@ -9,12 +9,13 @@ import msgspec
 
 from edgepain.errors import DataError
 from edgepain.runtime.decision import Decision, utc
+from edgepain.runtime.recording import Recorded, RecordingSummary
 from edgepain.runtime.session import Summary
 from edgepain.signal import DeviceInfo, LinkChange, Marker
 
 
 class JsonLines:
-    """Writes each event as one line and flushes it. `type` is device, link, decision, marker or summary.
+    """Writes each event as one line and flushes it. `type` is device, link, decision, marker, signals or summary.
 
     Times: `start_s` and `end_s` are session time on the device's clock, `host_time` is UTC.
     All methods raise DataError where the file does not take a line, BrokenPipeError where its reader went away.
@@ -46,7 +47,11 @@ class JsonLines:
         # Its own wall clock: the monotonic one of a replay is that of another day.
         self._write({"type": "marker", "host_time": utc(time.time() - marker.unix_s), **facts})
 
-    def summary(self, summary: Summary) -> None:
+    def recorded(self, recorded: Recorded) -> None:
+        """Write a line of `type` signals."""
+        self._write(recorded)
+
+    def summary(self, summary: Summary | RecordingSummary) -> None:
         """Write a line of `type` summary."""
         self._write(summary)
 

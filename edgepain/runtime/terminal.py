@@ -13,7 +13,7 @@ from edgepain.runtime.session import Percentiles, Summary
 from edgepain.signal import DeviceInfo, LinkChange, LinkState, Marker
 
 BAR = 16
-_STYLE = {
+LINK_STYLE = {
     LinkState.CONNECTED: "green",
     LinkState.STALLED: "yellow",
     LinkState.LOST: "red",
@@ -53,7 +53,7 @@ class TerminalView:
 
     def link(self, change: LinkChange) -> None:
         """Show the state of the wire."""
-        self._link = Text(f"{change.state}: {change.detail}", style=_STYLE[change.state])
+        self._link = Text(f"{change.state}: {change.detail}", style=LINK_STYLE[change.state])
         self._line(f"link {change.state}: {change.detail}")
 
     def decision(self, decision: Decision) -> None:

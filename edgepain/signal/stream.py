@@ -121,6 +121,21 @@ class ClockSkew:
     reason: str = ""
 
 
+class MarkerSource(Protocol):
+    """Anything that gives markers: keys, lines of text, a stream of another program."""
+
+    def poll(self) -> Sequence[Marker]:
+        """Markers since the last call, stamped when they were made; never waits, never raises.
+
+        Where no more can come because something broke, a last marker says so.
+        """
+        ...
+
+    def close(self) -> None:
+        """Give back what it took, such as the terminal's mode. May be called twice."""
+        ...
+
+
 StreamEvent: TypeAlias = DeviceInfo | Samples | LinkChange | Marker
 
 
