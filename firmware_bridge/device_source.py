@@ -15,12 +15,13 @@ from types import TracebackType
 
 from edgepain.errors import ConfigError, PortError
 from edgepain.firmware_bridge.devices import DEFAULT_DEVICE, device_kind
-from edgepain.firmware_bridge.line import Line, LineDeafError, LineGoneError
+from edgepain.firmware_bridge.line import Line, LineDeafError, LineEndedError, LineGoneError
 from edgepain.firmware_bridge.recorder import WireRecorder, open_recording
 from edgepain.signal import ClockSkew, LinkChange, LinkState, LinkStats, Marker, StreamEvent
 
 FIRST_RETRY_S = 0.1
 LAST_RETRY_S = 2.0
+_OVER = (LinkState.CLOSED, LinkState.ENDED)
 
 
 class DeviceSource:
@@ -82,7 +83,7 @@ class DeviceSource:
                 self._read(self._line, deadline_s)
             elif self._state is LinkState.LOST:
                 self._retry(deadline_s)
-            if self._events or self._state is LinkState.CLOSED or time.monotonic() >= deadline_s:
+            if self._events or self._state in _OVER or time.monotonic() >= deadline_s:
                 events, self._events = self._events, []
                 return events
 
@@ -120,6 +121,9 @@ class DeviceSource:
             data = line.read(wait=not self._events and time.monotonic() < deadline_s)
         except LineGoneError:
             self._lost()
+            return
+        except LineEndedError as ended:
+            self._close(str(ended), LinkState.ENDED)
             return
         now_s = time.monotonic()
         if data:
@@ -194,13 +198,13 @@ class DeviceSource:
             self._reconnects += 1
             self._connected(f"{self._name} is back after {now_s - self._lost_s:.1f} s")
 
-    def _close(self, detail: str) -> None:
+    def _close(self, detail: str, state: LinkState = LinkState.CLOSED) -> None:
         self._take_leave()
         self._release_line()
         if self._recorder is not None:
             self._recorder.close()
-        if self._state is not LinkState.CLOSED:
-            self._change(LinkState.CLOSED, time.monotonic(), detail)
+        if self._state not in _OVER:
+            self._change(state, time.monotonic(), detail)
 
     def _take_leave(self) -> None:
         farewell = self._driver.farewell()

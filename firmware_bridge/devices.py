@@ -21,6 +21,9 @@ _OWN = {
     "bitalino": "edgepain.firmware_bridge.bitalino_driver",
     "shimmer3": "edgepain.firmware_bridge.shimmer_driver",
     "lines": "edgepain.firmware_bridge.lines_driver",
+    "lsl": "edgepain.firmware_bridge.lsl_line",
+    "brainflow": "edgepain.firmware_bridge.brainflow_line",
+    "e4": "edgepain.firmware_bridge.e4_line",
 }
 
 

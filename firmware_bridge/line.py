@@ -12,6 +12,10 @@ class LineGoneError(Exception):
     """The line was unplugged, switched off or closed at its other end. It may come back: open it anew."""
 
 
+class LineEndedError(Exception):
+    """All there is was read: what is played is over. The message says what it was."""
+
+
 class LineDeafError(Exception):
     """The device took nothing in the time given: it does not read its line."""
 
@@ -23,7 +27,7 @@ class Line(Protocol):
     def read(self, wait: bool) -> bytes:
         """All that has come; with `wait` and nothing there, waits up to `READ_SLICE_S` for some.
 
-        Raises LineGoneError.
+        Raises LineGoneError, LineEndedError.
         """
         ...
 
