@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 _BIN_S = 0.25
 MIN_SPAN_S = 3.0
+# What a busy machine or a USB hub may delay even the earliest arrivals by.
+_FLOOR_S = 0.002
 
 
 @dataclass(frozen=True)
@@ -32,7 +34,7 @@ class HostClock:
     def compare(self) -> Comparison | None:
         """From the lower envelope of the first third to that of the last; None below 3 s of data.
 
-        The uncertainty is the spread of the envelope within both thirds: what jitter could have done to either.
+        The uncertainty is the spread of the envelope within both thirds, and 2 ms: what delays could have done to it.
         """
         points = [self._earliest[key] for key in sorted(self._earliest)]
         third = len(points) // 3
@@ -43,7 +45,7 @@ class HostClock:
         span_s = at1 - at0
         if span_s <= 0:
             return None
-        doubt_s = sum(_spread(part) for part in (first, last))
+        doubt_s = _FLOOR_S + sum(_spread(part) for part in (first, last))
         return Comparison((offset0 - offset1) / span_s * 1e6, doubt_s / span_s * 1e6, span_s)
 
 

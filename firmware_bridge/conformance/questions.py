@@ -90,6 +90,7 @@ class Questions:
         self._next_knock_s = now_s + _KNOCK_S
         self._count += 1
         self._commands[self._count] = ("ack", float("inf"))
+        self.asked_hello_s = now_s
         return encode(Frame(FrameType.COMMAND, DEVICE_STREAM, self._count, 0, bytes([Command.SEND_HELLO])))
 
     def _ask(self, what: str, now_s: float) -> bytes:
