@@ -1,7 +1,8 @@
 """The driver of a BITalino (r)evolution: greets it, starts it, and turns its numbered frames into units.
 
 The device sends no time: sample k was taken at k / rate. Where frames are missing, the sequence tells how many
-modulo 16; after a gap of a quarter of a second and more, the host's clock says how many times 16 to add.
+modulo 16. After a silence, their arrival tells how many times 16 to add (`arrears`); until it does, some tenths of a
+second up to a second, what came after the gap waits.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edgepain.errors import ConfigError
+from edgepain.firmware_bridge.arrears import Arrears
 from edgepain.firmware_bridge.assembler import RESTART_GAP_S
 from edgepain.firmware_bridge.bitalino import (
     FRAME_BYTES,
@@ -36,8 +38,6 @@ from edgepain.signal import DeviceInfo, LinkStats, Modality, Samples, StreamInfo
 COMMAND_GAP_S = 0.15
 ANSWER_S = 1.0
 SILENCE_S = 2.0
-# Arrival times tell gaps apart from this on; below it they jitter too much.
-_HOST_GAP_S = 0.25
 _BANNER = re.compile(rb"BITalino_v([0-9.]{1,8})\r?\n")
 _LONGEST_BANNER = 32
 _FULL_SCALE = 1024
@@ -112,6 +112,8 @@ class BitalinoDriver:
         self._next = 0
         self._base_s = self._end_s = 0.0
         self._arrival_s = 0.0
+        self._arrears = Arrears(options.rate_hz, SEQUENCES)
+        self._waiting: list[tuple[Block, float]] = []
         self._queue: list[bytes] = []
         self._next_s = self._deadline_s = float("-inf")
 
@@ -131,24 +133,19 @@ class BitalinoDriver:
         self._tail += data
         events: list[DeviceInfo | Samples] = []
         for banner in list(_BANNER.finditer(self._tail))[-1:]:
-            events.append(self._introduce(banner[1].decode(), arrival_s))
+            events += [*self._release(0), self._introduce(banner[1].decode(), arrival_s)]
             data = self._tail[banner.end() :]
             self._tail = data
         self._tail = self._tail[-_LONGEST_BANNER:]
         before = self.frames
         blocks = self._decoder.feed(data) if self._introduced else []
-        turns = self._turns(blocks, arrival_s)
-        for block in blocks:
-            if self._zero is not None and block.first + self._extra > self._next:
-                self._extra += turns * SEQUENCES
-                self._lost_by_clock += turns * SEQUENCES
-                turns = 0
-            events += self._block(block, arrival_s)
         self._bytes_unframed = 0 if self.frames > before else self._bytes_unframed + len(data)
         if blocks:
+            events += self._take(blocks, arrival_s)
             self._arrival_s = arrival_s
             self._deadline_s = arrival_s + self._patience_s
-            self.clock.update(self._end_s, arrival_s)
+            if not self._waiting:
+                self.clock.update(self._end_s, arrival_s)
         return events
 
     def cut(self) -> None:
@@ -220,6 +217,7 @@ class BitalinoDriver:
         self._starts += 1
         self._decoder.restart()
         self._zero, self._extra = None, 0
+        self._arrears = Arrears(self._options.rate_hz, SEQUENCES)
         self.clock.reset()
         rate_hz, ports = self._options.rate_hz, self._options.ports
         self._channels = [
@@ -235,6 +233,26 @@ class BitalinoDriver:
         wanted_hz = self._options.eda_rate_hz if modality is Modality.EDA else self._options.rate_hz
         return max(self._options.rate_hz // wanted_hz, 1)
 
+    def _take(self, blocks: Sequence[Block], arrival_s: float) -> list[Samples]:
+        """Samples of `blocks`; those from the first gap on wait while it is not known how long the gap is."""
+        missing = self._arrears.missing(blocks[-1].first + len(blocks[-1].analog), arrival_s)
+        found: list[Samples] = []
+        for block in blocks:
+            after_gap = self._zero is not None and block.first + self._extra > self._next
+            if self._waiting or (after_gap and missing != 0):
+                self._waiting.append((block, arrival_s))
+            else:
+                found += self._block(block, arrival_s)
+        return found if missing is None else found + self._release(missing)
+
+    def _release(self, missing: int) -> list[Samples]:
+        """What waited, after a gap that was `missing` frames longer than its sequence said."""
+        waiting, self._waiting = self._waiting, []
+        if waiting:
+            self._extra += missing
+            self._lost_by_clock += missing
+        return [samples for block, arrival_s in waiting for samples in self._block(block, arrival_s)]
+
     def _block(self, block: Block, arrival_s: float) -> list[Samples]:
         first = block.first + self._extra
         if self._zero is None:
@@ -244,17 +262,6 @@ class BitalinoDriver:
         self._clipped += int(_at_an_end(block.analog).any(axis=1).sum())
         self._end_s = self._base_s + (self._next - self._zero) / self._options.rate_hz
         return [samples for c in self._channels for samples in self._samples(c, number, block, arrival_s)]
-
-    def _turns(self, blocks: Sequence[Block], arrival_s: float) -> int:
-        """How many times 16 frames more than their sequence says are missing in the first gap before or in `blocks`.
-
-        By the host's clock: what was measured in a silence and is neither there nor in a gap. 0 before any frame.
-        """
-        silent_s = arrival_s - self._arrival_s
-        if self._zero is None or not blocks or silent_s < _HOST_GAP_S:
-            return 0
-        told = blocks[-1].first + len(blocks[-1].analog) + self._extra - self._next
-        return max(round((silent_s * self._options.rate_hz - told) / SEQUENCES), 0)
 
     def _samples(self, channel: _Channel, number: int, block: Block, arrival_s: float) -> list[Samples]:
         counts = block.analog[:, channel.column]

@@ -118,13 +118,26 @@ def damaged(frames: bytes, *places: int) -> bytes:
     return bytes(flipped)
 
 
-def test_a_long_gap_is_taken_from_the_hosts_clock():
+def test_how_long_a_long_gap_was_shows_when_frames_come_as_fast_as_they_are_measured():
     bitalino = driver()
     # 1207 frames are missing: 7 modulo 16.
     events = [*bitalino.feed(BANNER + wire(100), 0.1), *bitalino.feed(wire(100, first=1307), 1.407)]
+    assert bitalino.stats(0).frames_lost == 7
+    assert taken(events, Modality.ECG)[0].size == 100, "the others wait"
+    for k in range(60):
+        events += bitalino.feed(wire(20, first=1407 + 20 * k), 1.427 + 0.02 * k)
     times_s, _ = taken(events, Modality.ECG)
-    assert times_s[100] == pytest.approx(1.307)
+    np.testing.assert_allclose(times_s, np.array([*range(100), *range(1307, 2607)]) / 1000, atol=1e-9)
     assert bitalino.stats(0).frames_lost == 1207
+
+
+def test_what_waits_is_given_before_the_device_starts_anew():
+    bitalino = driver()
+    events = [*bitalino.feed(BANNER + wire(100), 0.1), *bitalino.feed(wire(100, first=1307), 1.407)]
+    events += bitalino.feed(BANNER + wire(100), 4.0)
+    times_s, _ = taken(events, Modality.ECG)
+    assert times_s.size == 300
+    assert (np.diff(times_s) > 0).all()
 
 
 @pytest.mark.parametrize("places", [(3,), (250,), (496,), tuple(range(20, 480, 23))])
