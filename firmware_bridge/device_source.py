@@ -8,6 +8,7 @@ which is 350 ms of a 115200 baud line filled to the brim, and about 7 s of EDA a
 from __future__ import annotations
 
 import contextlib
+import os
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,8 +16,12 @@ from types import TracebackType
 
 from edgepain.errors import ConfigError, PortError
 from edgepain.firmware_bridge.devices import DEFAULT_DEVICE, device_kind
+from edgepain.firmware_bridge.holders import holders
+from edgepain.firmware_bridge.identify import AUTO, identify
 from edgepain.firmware_bridge.line import Line, LineDeafError, LineEndedError, LineGoneError
 from edgepain.firmware_bridge.recorder import WireRecorder, open_recording
+from edgepain.firmware_bridge.serial_ports import BY_ID, stable_name
+from edgepain.firmware_bridge.sleep_watch import HOST, SLEPT, Clocks, SleepWatch, host_clocks, told
 from edgepain.signal import ClockSkew, LinkChange, LinkState, LinkStats, Marker, StreamEvent
 
 FIRST_RETRY_S = 0.1
@@ -28,12 +33,14 @@ class DeviceSource:
     """Reads one device. A context manager; not thread-safe.
 
     port: device path, pyserial URL, or what else the device is reached by. device: what speaks there, a name in
-    `devices`. options: its settings, such as calibration, a text each. baud: None for the device's own. record_to: log
-    of everything that comes over the wire (see `recorder`). stall_s: silence after which the link counts as stalled.
-    reconnect_s: how long to wait for a port that went away; None waits for ever.
+    `devices`, or `auto` to find out (see `identify`); `device` of the source tells then. options: its settings, such as
+    calibration, a text each. baud: None for the device's own. record_to: log of everything that comes over the wire
+    (see `recorder`). stall_s: silence after which the link counts as stalled. reconnect_s: how long to wait for a port that
+    went away; None waits for ever. by_id: folder of names that stay; a device that is plugged in again under another
+    number is opened by its name there. clocks: those of this machine that tell that it slept.
 
-    Raises PortError where the port cannot be opened at first, ConfigError where `record_to` exists, device or options
-    are unknown, or `baud` is given for what is no serial port.
+    Raises PortError where the port cannot be opened at first or nobody knows what speaks there, ConfigError where
+    `record_to` exists, device or options are unknown, or `baud` is given for what is no serial port.
     """
 
     def __init__(
@@ -46,13 +53,20 @@ class DeviceSource:
         record_to: Path | None = None,
         stall_s: float = 3.0,
         reconnect_s: float | None = None,
+        by_id: Path = BY_ID,
+        clocks: Clocks = host_clocks,
     ) -> None:
+        found = ""
+        if device == AUTO:
+            device, options, baud, found = _found(port, options or {}, baud)
+        self.device = device
         self._kind = kind = device_kind(device)
         if baud is not None and kind.baud is None:
             raise ConfigError(f"device {device} is on no serial port and has no baud rate; leave that out")
         self._options = kind.parse(options or {})
         self._driver = kind.open(self._options)
-        self._name = port
+        self._name, self._stable_name = port, stable_name(port, by_id)
+        self._sleep_watch = SleepWatch(clocks)
         self._baud = baud or kind.baud or 0
         self._stall_s = stall_s
         self._reconnect_s = reconnect_s
@@ -70,7 +84,7 @@ class DeviceSource:
             except BaseException:
                 self._line.close()
                 raise
-        self._connected(f"{port} at {self._baud} baud" if self._baud else port)
+        self._connected((f"{port} at {self._baud} baud" if self._baud else port) + found)
 
     def recv(self, timeout_s: float) -> Sequence[StreamEvent]:
         """Events since the last call, in order; waits up to `timeout_s` for the first. Empty when none came.
@@ -79,6 +93,8 @@ class DeviceSource:
         """
         deadline_s = time.monotonic() + timeout_s
         while True:
+            if (slept_s := self._sleep_watch.slept_s()) and self._state not in _OVER:
+                self._slept(slept_s)
             if self._line is not None:
                 self._read(self._line, deadline_s)
             elif self._state is LinkState.LOST:
@@ -113,7 +129,17 @@ class DeviceSource:
         self._close("closed here")
 
     def _open(self) -> Line:
-        return self._kind.line(self._name, self._baud, self._options)
+        return self._kind.line(self._stable_name, self._baud, self._options)
+
+    def _slept(self, seconds: float) -> None:
+        """The computer slept: what came meanwhile is gone, and the device's clock ran on."""
+        now_s = time.monotonic()
+        self._driver.cut()
+        self._driver.clock.reset()
+        self._alive_s = now_s
+        if self._recorder is not None:
+            self._recorder.note(Marker(now_s, time.time(), SLEPT, seconds, HOST))
+        self._events.append(LinkChange(LinkState.SUSPENDED, now_s, told(seconds)))
 
     def _read(self, line: Line, deadline_s: float) -> None:
         try:
@@ -155,7 +181,7 @@ class DeviceSource:
         if self._state is not LinkState.CONNECTED or silent_s < self._stall_s:
             return
         detail = self._driver.complaint() or f"no data for {silent_s:.1f} s on {self._name}"
-        self._change(LinkState.STALLED, now_s, detail)
+        self._change(LinkState.STALLED, now_s, detail + self._sharers())
 
     def _back_to_life(self, now_s: float) -> None:
         if self._state is LinkState.STALLED:
@@ -167,7 +193,14 @@ class DeviceSource:
         self._alive_s = now_s
         if self._recorder is not None:
             self._recorder.write(now_s, b"")
-        self._change(LinkState.CONNECTED, now_s, detail)
+        self._change(LinkState.CONNECTED, now_s, detail + self._sharers())
+
+    def _sharers(self) -> str:
+        """Who else reads the port, for a person."""
+        others = holders(self._stable_name) if self._kind.baud is not None else []
+        if not others:
+            return ""
+        return f"; it is open in {', '.join(map(str, others))} too, which takes part of the bytes: close that"
 
     def _lost(self) -> None:
         now_s = time.monotonic()
@@ -196,7 +229,9 @@ class DeviceSource:
                 self._next_retry_s = min(self._next_retry_s, self._lost_s + self._reconnect_s)
         else:
             self._reconnects += 1
-            self._connected(f"{self._name} is back after {now_s - self._lost_s:.1f} s")
+            now = os.path.realpath(self._stable_name)
+            moved = f" as {now}" if os.path.realpath(self._name) != now else ""
+            self._connected(f"{self._name} is back{moved} after {now_s - self._lost_s:.1f} s")
 
     def _close(self, detail: str, state: LinkState = LinkState.CLOSED) -> None:
         self._take_leave()
@@ -229,3 +264,12 @@ class DeviceSource:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _found(port: str, options: Mapping[str, str], baud: int | None) -> tuple[str, Mapping[str, str], int, str]:
+    """Device, options and baud rate of what was found on `port`, and how, for a person. Raises PortError."""
+    identified = identify(port, baud)
+    finding = identified.finding
+    if finding.wants and not options:
+        raise PortError(f"{port}: {identified}")
+    return finding.device, {**finding.options, **options}, identified.baud, f": {identified}"

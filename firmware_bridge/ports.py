@@ -10,6 +10,7 @@ import serial
 from serial.tools import list_ports
 
 from edgepain.errors import PortError
+from edgepain.firmware_bridge.holders import holders
 from edgepain.firmware_bridge.line import READ_SLICE_S, LineDeafError, LineGoneError
 from edgepain.firmware_bridge.serial_ports import stable_names
 
@@ -42,6 +43,14 @@ class SerialLine:
             self._port.write(data)
         except serial.SerialTimeoutException as error:
             raise LineDeafError(str(error)) from error
+        except _GONE as error:
+            raise LineGoneError(str(error)) from error
+
+    def set_baud(self, baud: int) -> None:
+        """Go on at another speed; what came at the old one is thrown away. Raises LineGoneError."""
+        try:
+            self._port.baudrate = baud
+            self._port.reset_input_buffer()
         except _GONE as error:
             raise LineGoneError(str(error)) from error
 
@@ -83,7 +92,8 @@ def _explain(port: str, error: Exception) -> str:
         there = "there are: " + ", ".join(names) if names else "no serial port is there: is the device plugged in?"
         return f"{port}: no such port; {there}"
     if code in (errno.EBUSY, errno.EAGAIN):
-        return f"{port}: busy; another program has it open, close that first"
+        named = ", ".join(map(str, holders(port))) or "another program"
+        return f"{port}: busy; {named} has it open, close that first"
     if code in (errno.EACCES, errno.EPERM):
         return (
             f"{port}: permission denied; join the group of the port: sudo usermod -aG dialout $USER, then log in again"

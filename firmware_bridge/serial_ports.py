@@ -96,6 +96,11 @@ def stable_names(by_id: Path = BY_ID) -> dict[str, str]:
     return {os.path.realpath(link): str(link) for link in sorted(by_id.iterdir())}
 
 
+def stable_name(port: str, by_id: Path = BY_ID) -> str:
+    """The name in `by_id` of the device that `port` leads to, which follows it when it is numbered anew; or `port`."""
+    return stable_names(by_id).get(os.path.realpath(port), port)
+
+
 def guess_device(device: str, vid: int | None, pid: int | None, description: str) -> str:
     """What is likely plugged in, for a person; `unknown` where nothing tells."""
     named = [name for word, name in _NAMED.items() if word in description.lower()]

@@ -17,6 +17,7 @@ LINK_STYLE = {
     LinkState.CONNECTED: "green",
     LinkState.STALLED: "yellow",
     LinkState.LOST: "red",
+    LinkState.SUSPENDED: "yellow",
     LinkState.CLOSED: "red",
     LinkState.ENDED: "green",
 }
@@ -170,6 +171,10 @@ def _summary_table(summary: Summary) -> Table:
     )
     table.add_row("signals", f"{summary.clipped} frames clipped, {summary.range_switches} switches of range")
     table.add_row("link", f"{summary.reconnects} reconnects, {summary.restarts} restarts of the device")
+    for name, totals in summary.outputs.items():
+        trouble = f" ({totals.trouble})" if totals.trouble else ""
+        counts = f"{totals.sent} sent, {totals.waiting} not sent, {totals.dropped} dropped"
+        table.add_row(f"to {name}", Text(counts + trouble))
     if summary.samples_out_of_order:
         table.add_row("left out", f"{summary.samples_out_of_order} samples out of order")
     for text, name in (

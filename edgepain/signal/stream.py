@@ -53,11 +53,12 @@ class Samples:
 
 
 class LinkState(str, Enum):
-    """State of the wire between the device and this machine."""
+    """State of the wire between the device and this machine. SUSPENDED: this machine slept, and is awake again."""
 
     CONNECTED = "connected"
     LOST = "lost"
     STALLED = "stalled"
+    SUSPENDED = "suspended"
     CLOSED = "closed"
     ENDED = "ended"
 
