@@ -48,11 +48,7 @@ class LslLine:
 
     def __init__(self, inlets: Sequence[Any], described: Described) -> None:
         self._lsl = load_lsl()
-        self._inlets = [
-            _Inlet(inlet, np.empty((max(_CHUNK_VALUES // channels, 1), channels), _value_type(self._lsl, inlet)))
-            for inlet in inlets
-            if (channels := inlet.channel_count)
-        ]
+        self._inlets = [_Inlet(inlet, _buffer(self._lsl, inlet)) for inlet in inlets]
         self._pending = pack(described) + self._offsets(ANSWER_S)
 
     def read(self, wait: bool) -> bytes:
@@ -130,8 +126,10 @@ def open_lsl(port: str, baud: int, options: ChannelOptions) -> LslLine:
     return LslLine(inlets, described)
 
 
-def _value_type(lsl: Any, inlet: Any) -> str:
-    return next(ours for theirs, ours in _VALUE_TYPES.items() if getattr(lsl, theirs) == inlet.channel_format)
+def _buffer(lsl: Any, inlet: Any) -> npt.NDArray[Any]:
+    value_type = next(ours for theirs, ours in _VALUE_TYPES.items() if getattr(lsl, theirs) == inlet.channel_format)
+    channels = inlet.channel_count
+    return np.empty((max(_CHUNK_VALUES // max(channels, 1), 1), channels), value_type)
 
 
 def _describe(infos: Sequence[Any]) -> Described:

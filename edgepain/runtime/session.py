@@ -30,11 +30,20 @@ class Percentiles(msgspec.Struct, frozen=True):
     p99: float
 
 
+class OutputTotals(msgspec.Struct, frozen=True):
+    """What became of what was to be sent elsewhere. trouble: why something was not sent, where that is known."""
+
+    sent: int
+    waiting: int
+    dropped: int
+    trouble: str = ""
+
+
 class Summary(msgspec.Struct, frozen=True, tag_field="type", tag="summary"):
     """What happened in a session. Counts of frames and bytes are those of the wire, see `LinkStats`.
 
     latency_ms, sensor_latency_ms: of decisions, see `Decision`. clock_skew_ppm: how fast the device's clock runs
-    against this machine's. unknown: why there is none of these, by name.
+    against this machine's. unknown: why there is none of these, by name. outputs: of each `Output`, by its name.
     """
 
     seconds: float
@@ -60,6 +69,7 @@ class Summary(msgspec.Struct, frozen=True, tag_field="type", tag="summary"):
     range_switches: int
     lost_is_minimum: bool
     ended: str
+    outputs: dict[str, OutputTotals] = {}
 
 
 class Sink(Protocol):
@@ -79,6 +89,27 @@ class Sink(Protocol):
 
     def summary(self, summary: Summary) -> None:
         """The session ended."""
+
+
+class Output(Sink, Protocol):
+    """A sink that sends on to other programs or machines. Trouble with them is counted; no method raises for it, or
+    waits."""
+
+    @property
+    def name(self) -> str:
+        """What the summary calls it."""
+
+    def samples(self, samples: Samples) -> None:
+        """Samples came."""
+
+    def pulse(self) -> None:
+        """Several times a second."""
+
+    def finish(self) -> OutputTotals:
+        """Nothing more comes: send what waits, for seconds at most."""
+
+    def close(self) -> None:
+        """Release what it holds. May be called twice."""
 
 
 @dataclass(frozen=True)
@@ -107,6 +138,7 @@ class Session:
     """Runs until its source closes, a limit is reached, or `stop` says so. Not reusable.
 
     pulses: called at every turn, several times a second, for as long as neither the source nor the engine hangs.
+    outputs: told everything after the sinks.
     """
 
     def __init__(
@@ -116,12 +148,14 @@ class Session:
         sinks: Sequence[Sink],
         limits: Limits | None = None,
         pulses: Sequence[Callable[[], None]] = (),
+        outputs: Sequence[Output] = (),
     ) -> None:
-        self._pulses = pulses
+        self._pulses = [*pulses, *(output.pulse for output in outputs)]
+        self._outputs = outputs
         self._source = source
         self._decider = decider
         decider.follow(source.host_s)
-        self._sinks = sinks
+        self._sinks = [*sinks, *outputs]
         self._limits = limits or Limits()
         self._begin_s = self._last_sample_s = time.monotonic()
         self._introduced = self._sampled = False
@@ -182,6 +216,8 @@ class Session:
             self._last_sample_s = time.monotonic()
             self._next_give_up_s = self._last_sample_s + self._limits.patience_s
         self._out_of_order += self._decider.push(samples)
+        for output in self._outputs:
+            output.samples(samples)
 
     def _decide(self) -> None:
         self._decider.note_frames_lost(self._source.stats().frames_lost)
@@ -284,6 +320,7 @@ class Session:
             range_switches=stats.range_switches,
             lost_is_minimum=stats.lost_is_minimum,
             ended=ended,
+            outputs={output.name: output.finish() for output in self._outputs},
         )
 
     def _unknown(self, skew: ClockSkew) -> dict[str, str]:

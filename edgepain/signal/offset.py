@@ -4,15 +4,15 @@ from __future__ import annotations
 
 _TOLERANCE_S = 1e-3
 _SLEW = 500e-6
-# Further off than this, the clock was set anew and no sample says when.
-_STEP_S = 1.0
+# What is further off than this is no drift.
+_STEP_S = 0.05
 
 
 class SteadyOffset:
     """An offset that is measured again and again, followed without a step that would pass for a gap in a signal.
 
     What is within 1 ms is left alone; what is further off is approached by 500 ppm of the time that passes;
-    what is a second off or more, at once.
+    what is 50 ms off or more, at once.
     """
 
     def __init__(self) -> None:
