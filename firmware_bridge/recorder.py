@@ -50,15 +50,33 @@ class Chunk:
 
 
 @dataclass(frozen=True)
+class Damage:
+    """A stretch of a log that cannot be used. after_s, before_s: when what stands before and after it came, host
+    monotonic clock; None where nothing does."""
+
+    lost_bytes: int
+    after_s: float | None
+    before_s: float | None
+
+
+@dataclass(frozen=True)
 class WireRecording:
-    """What a log holds. metadata: empty where it is damaged. content: the whole file, chunks from `begin` on.
-    damaged_chunks, lost_bytes: stretches and bytes of the file that cannot be used."""
+    """What a log holds. metadata: empty where it is damaged. content: the whole file, chunks from `begin` on."""
 
     metadata: Mapping[str, Any]
-    damaged_chunks: int
-    lost_bytes: int
+    damage: tuple[Damage, ...]
     content: bytes
     begin: int
+
+    @property
+    def damaged_chunks(self) -> int:
+        """Stretches of the file that cannot be used."""
+        return len(self.damage)
+
+    @property
+    def lost_bytes(self) -> int:
+        """Bytes of the file that cannot be used."""
+        return sum(stretch.lost_bytes for stretch in self.damage)
 
     def __iter__(self) -> Iterator[Chunk | Marker]:
         """Everything that is sound, in the order in which it was written."""
@@ -165,8 +183,7 @@ def read_recording(path: Path | str) -> WireRecording:
     if not content.startswith(MAGIC):
         raise DataError(f"{path}: not a wire log of edgepain (or of a newer version); name one made with --record")
     metadata, begin = _read_metadata(content)
-    lost = [skipped for entry, skipped in _entries(content, begin) if entry is None]
-    return WireRecording(metadata, len(lost), sum(lost), content, begin)
+    return WireRecording(metadata, tuple(_damage(content, begin)), content, begin)
 
 
 def _chunk(tag: bytes, at_s: float, data: bytes) -> bytes:
@@ -197,6 +214,21 @@ def _entries(content: bytes, at: int) -> Iterator[tuple[Chunk | Marker | None, i
             end = next((tag.start() for tag in _TAGS.finditer(content, at + 1) if _sound(content, tag)), len(content))
         yield entry, end - at
         at = end
+
+
+def _damage(content: bytes, begin: int) -> Iterator[Damage]:
+    before_s: float | None = None
+    lost_bytes = 0
+    for entry, size in _entries(content, begin):
+        if entry is None:
+            lost_bytes = size
+            continue
+        at_s = entry.at_s if isinstance(entry, Marker) else entry.arrival_s
+        if lost_bytes:
+            yield Damage(lost_bytes, before_s, at_s)
+        before_s, lost_bytes = at_s, 0
+    if lost_bytes:
+        yield Damage(lost_bytes, before_s, None)
 
 
 def _sound(content: bytes, tag: re.Match[bytes]) -> bool:

@@ -19,11 +19,13 @@ class ReplaySource:
     Arrival times are those of then, changes of the link are dated now. LinkChange(ENDED) comes last and says what of
     the file could not be used.
 
+    recording: the log itself.
+
     Raises DataError where `path` cannot be read, is no wire log, or is one of a device that is not known here.
     """
 
     def __init__(self, path: Path | str) -> None:
-        recording = read_recording(path)
+        self.recording = recording = read_recording(path)
         self._path = path
         self._told = f"{path} was played"
         if recording.damaged_chunks:

@@ -27,6 +27,7 @@ COMMANDS = {
     "pack": ("edgepain.cli.pack", "a bundle as one zip file"),
     "ports": ("edgepain.cli.ports", "serial ports by names that stay, and what is likely plugged in"),
     "record": ("edgepain.cli.record", "keep what a wearable sends, with markers; no model is needed"),
+    "replay": ("edgepain.cli.replay", "play a recording of the wire on a port again, or say what is in it"),
     "report": ("edgepain.cli.report", "results of runs beside the paper's, as a page, tables and pictures"),
     "run": ("edgepain.cli.run", "live decisions from a sensor on a serial port"),
     "search": ("edgepain.cli.search", "choose learning rate and dropout of a run within its training subjects"),

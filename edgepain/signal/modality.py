@@ -24,6 +24,12 @@ class Modality(str, Enum):
         return _UNIT[self]
 
     @property
+    def column(self) -> str:
+        """Name of its column in a table, with the unit: `eda_us`, `ecg_mv`, `bvp_au`."""
+        unit = self.unit.lower().replace(".", "").replace("%", "percent")
+        return f"{self.value}_{unit}"
+
+    @property
     def contact_range(self) -> tuple[float, float]:
         """Values outside this closed range (in `unit`) mean that the electrode does not touch skin.
 

@@ -1,0 +1,193 @@
+"""A wire log, decoded whole: signals of each start of the device on one time base, markers, losses and damage."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime, timezone
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from edgepain.errors import DataError
+from edgepain.firmware_bridge.logged_clock import LoggedClock, TimeBasis, fit
+from edgepain.firmware_bridge.recorder import Damage, WireRecording
+from edgepain.firmware_bridge.replay import ReplaySource
+from edgepain.signal import DeviceInfo, LinkStats, Marker, Modality, Samples
+
+# Two samples further apart than this many periods have a gap between them.
+GAP_PERIODS = 1.5
+
+
+@dataclass(frozen=True)
+class LoggedSignal:
+    """One signal between two starts of the device. rate_hz: as the device says. device_s: session time [n] float64.
+    values: [n] float32 in the modality's unit, NaN where the device says that one is missing."""
+
+    modality: Modality
+    rate_hz: float
+    device_s: npt.NDArray[np.float64]
+    values: npt.NDArray[np.float32]
+
+    @property
+    def gaps(self) -> npt.NDArray[np.int64]:
+        """Samples [k] after which others are missing."""
+        return np.flatnonzero(np.diff(self.device_s) * self.rate_hz > GAP_PERIODS)
+
+
+@dataclass(frozen=True)
+class Segment:
+    """What came of one start of the device."""
+
+    info: DeviceInfo
+    signals: Mapping[Modality, LoggedSignal]
+    clock: LoggedClock
+
+
+@dataclass(frozen=True)
+class LoggedSession:
+    """Everything in a log. openings: how often the line was opened."""
+
+    path: Path
+    recording: WireRecording
+    segments: tuple[Segment, ...]
+    markers: tuple[Marker, ...]
+    stats: LinkStats
+    openings: int
+
+    @property
+    def modalities(self) -> tuple[Modality, ...]:
+        """Signals that are there in any segment."""
+        return tuple(m for m in Modality if any(m in segment.signals for segment in self.segments))
+
+    @property
+    def damage(self) -> tuple[Damage, ...]:
+        """Stretches of the file that cannot be used."""
+        return self.recording.damage
+
+    @cached_property
+    def begin_s(self) -> float:
+        """Host time of the first sample. Raises DataError where there is none."""
+        firsts = [
+            float(segment.clock.host_s(signal.device_s[:1])[0])
+            for segment in self.segments
+            for signal in segment.signals.values()
+        ]
+        if not firsts:
+            raise DataError(f"{self.path}: no sample in it; `edgepain replay --check` says what is")
+        return min(firsts)
+
+    def times_s(self, segment: Segment, modality: Modality) -> npt.NDArray[np.float64]:
+        """Times [n] of a signal's samples, seconds after the first sample of the log."""
+        return segment.clock.host_s(segment.signals[modality].device_s) - self.begin_s
+
+    def marker_s(self, marker: Marker) -> float:
+        """Time of a marker, seconds after the first sample of the log."""
+        # That of the segment it was made in: the last one that had begun.
+        begun = [segment for segment in self.segments if segment.clock.arrivals_s[0] <= marker.at_s]
+        clock = (begun[-1] if begun else self.segments[0]).clock
+        return clock.place_s(marker.at_s) - self.begin_s
+
+    @cached_property
+    def begin_unix_s(self) -> float:
+        """Wall clock of the first sample; by the date of the file where the log's own description is damaged."""
+        metadata = self.recording.metadata
+        unix_s, monotonic_s = metadata.get("started_unix_s"), metadata.get("started_monotonic_s")
+        if isinstance(unix_s, float) and isinstance(monotonic_s, float):
+            return unix_s - monotonic_s + self.begin_s
+        if self.markers:
+            return self.markers[0].unix_s - self.markers[0].at_s + self.begin_s
+        ended_s = max(float(segment.clock.arrivals_s[-1]) for segment in self.segments)
+        return self.path.stat().st_mtime - ended_s + self.begin_s
+
+    def facts(self) -> dict[str, Any]:
+        """What whoever reads a file made of this should know, as JSON."""
+        metadata = self.recording.metadata
+        return {
+            "log": self.path.name,
+            "device": self.segments[0].info.name if self.segments else None,
+            "firmware": self.segments[0].info.firmware if self.segments else None,
+            "kind": metadata.get("device"),
+            "options": metadata.get("options"),
+            "begin": datetime.fromtimestamp(self.begin_unix_s, timezone.utc).isoformat(),
+            "wall_clock": "of the computer" if metadata else "guessed: the log's description is damaged",
+            "units": {str(modality): modality.unit for modality in self.modalities},
+            "rates_hz": {str(m): s.rate_hz for segment in self.segments for m, s in segment.signals.items()},
+            "segments": [self._segment_facts(segment) for segment in self.segments],
+            "frames_lost": self.stats.frames_lost,
+            "frames_lost_is_minimum": self.stats.lost_is_minimum,
+            "crc_errors": self.stats.crc_errors,
+            "damaged_bytes": self.recording.lost_bytes,
+            "damaged_places": self.recording.damaged_chunks,
+        }
+
+    def _segment_facts(self, segment: Segment) -> dict[str, Any]:
+        times_s = [self.times_s(segment, modality) for modality in segment.signals]
+        return {
+            "begin_s": min(float(times[0]) for times in times_s),
+            "end_s": max(float(times[-1]) for times in times_s),
+            "time": str(segment.clock.basis),
+            "clock_skew_ppm": segment.clock.skew_ppm,
+            "time_uncertainty_ms": segment.clock.uncertainty_ms,
+        }
+
+
+class _Start:
+    """What came since the device introduced itself, while it is read."""
+
+    def __init__(self, info: DeviceInfo) -> None:
+        self.info = info
+        self._parts: dict[Modality, list[Samples]] = {}
+        self._device_s: list[float] = []
+        self._arrival_s: list[float] = []
+
+    def push(self, samples: Samples) -> None:
+        if samples.values.size:
+            self._parts.setdefault(samples.modality, []).append(samples)
+            self._device_s.append(float(samples.times_s[-1]))
+            self._arrival_s.append(samples.arrival_s)
+
+    def segment(self) -> Segment | None:
+        """None where nothing came."""
+        if not self._parts:
+            return None
+        signals = {
+            modality: LoggedSignal(
+                modality,
+                parts[-1].rate_hz,
+                np.concatenate([part.times_s for part in parts]),
+                np.concatenate([part.values for part in parts]),
+            )
+            for modality, parts in self._parts.items()
+        }
+        return Segment(self.info, signals, fit(self._device_s, self._arrival_s))
+
+
+def read_log(path: Path | str) -> LoggedSession:
+    """Decode a whole log as a live session would have. Raises DataError as `ReplaySource` does."""
+    source = ReplaySource(path)
+    starts: list[_Start] = []
+    markers: list[Marker] = []
+    while events := source.recv(0.0):
+        for event in events:
+            if isinstance(event, DeviceInfo):
+                starts.append(_Start(event))
+            elif isinstance(event, Samples):
+                starts[-1].push(event)
+            elif isinstance(event, Marker):
+                markers.append(event)
+    stats = source.stats()
+    segments = [segment for start in starts if (segment := start.segment()) is not None]
+    openings = sum(not chunk.data for chunk in source.recording.chunks)
+    return LoggedSession(Path(path), source.recording, _on_one_axis(segments), tuple(markers), stats, openings)
+
+
+def _on_one_axis(segments: list[Segment]) -> tuple[Segment, ...]:
+    """The device's own seconds are all or none of the axis: a recording played fast is so in every segment."""
+    if all(segment.clock.basis is not TimeBasis.DEVICE for segment in segments):
+        return tuple(segments)
+    offset_s = float(segments[0].clock.arrivals_s[0] - segments[0].clock.arrivals_device_s[0])
+    return tuple(replace(segment, clock=segment.clock.with_device_seconds(offset_s)) for segment in segments)
