@@ -21,6 +21,7 @@ COMMANDS = {
     "evaluate": ("edgepain.cli.evaluate", "judge a bundle on recordings, and compare with live decisions"),
     "explain": ("edgepain.cli.explain", "what a trained network looks at: attention and embeddings, in pictures"),
     "export": ("edgepain.cli.export", "turn a training run into a bundle for a device"),
+    "firmware": ("edgepain.cli.firmware", "a C library and an Arduino sketch for a wearable of your own"),
     "inspect": ("edgepain.cli.inspect", "what to know of a bundle before trusting it"),
     "keygen": ("edgepain.cli.keygen", "a pair of keys to sign bundles with"),
     "lint": ("edgepain.cli.lint", "rules that an ONNX graph must keep for a runtime"),
