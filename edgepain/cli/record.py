@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from edgepain.cli.device_options import device_options
-from edgepain.cli.marker_options import marker_option
+from edgepain.cli.marker_options import lsl_markers_option, marker_option, open_lsl_markers
 from edgepain.cli.polite_end import end_politely, end_undisturbed
 
 
@@ -17,6 +17,7 @@ from edgepain.cli.polite_end import end_politely, end_undisturbed
 @click.option("--port", required=True, help="Serial port, e.g. /dev/ttyUSB0 or a name in /dev/serial/by-id.")
 @device_options
 @marker_option
+@lsl_markers_option
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line on standard output, nothing else.")
 @click.option("--duration", type=click.FloatRange(0, min_open=True), help="End after this many seconds.")
 @click.option(
@@ -31,6 +32,7 @@ def command(
     device_options: dict[str, str],
     baud: int | None,
     markers: dict[str, str],
+    lsl_markers: tuple[str, ...],
     as_json: bool,
     duration: float | None,
     give_up: float | None,
@@ -50,7 +52,7 @@ def command(
       edgepain record --port /dev/rfcomm0 --device bitalino --duration 600 monday.wire
       ./stimulus.sh | edgepain record --port /dev/ttyUSB0 --json monday.wire
     """
-    from contextlib import closing
+    from contextlib import ExitStack
 
     from rich.console import Console
 
@@ -66,12 +68,16 @@ def command(
         record_to=out,
         reconnect_s=give_up,
     )
-    with closing(source), closing(TypedMarkers(markers)) as typed:
+    with ExitStack() as stack:
+        stack.callback(source.close)
+        typed = TypedMarkers(markers)
+        stack.callback(typed.close)
+        marked = [typed, *open_lsl_markers(lsl_markers, stack)]
         if as_json:
             lines = JsonLines(sys.stdout)
             lines.header(port=port, recording=str(out))
-            RecordingSession(source, [typed], [lines], duration, give_up).run()
+            RecordingSession(source, marked, [lines], duration, give_up).run()
         else:
             with RecordingView(Console(), f"recording to {out}", typed.hint) as view:
-                RecordingSession(source, [typed], [view], duration, give_up).run()
+                RecordingSession(source, marked, [view], duration, give_up).run()
     end_undisturbed()

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from edgepain.cli.device_options import device_options
-from edgepain.cli.marker_options import marker_option
+from edgepain.cli.live_options import Live, live_options
+from edgepain.cli.outputs import Outputs, output_options
 from edgepain.cli.polite_end import end_politely, end_undisturbed
 from edgepain.cli.trust import trusted_key_option
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 @click.command(name="run")
-@click.option("--port", help="Serial port, e.g. /dev/ttyUSB0 or a name in /dev/serial/by-id.")
+@live_options
 @click.option(
     "--replay", type=click.Path(path_type=Path), help="Instead of a port: judge a wire log made with --record."
 )
@@ -41,38 +41,24 @@ if TYPE_CHECKING:
     type=click.Path(path_type=Path),
     help="Folder of engines, where build was given --out; nobody else may write to it.",
 )
-@device_options
-@marker_option
 @click.option(
     "--hop", default=1.0, show_default=True, type=click.FloatRange(0.05, 3600), help="Seconds between windows."
 )
 @click.option("--calibration", type=click.FloatRange(0, 86400), help="Seconds at rest, instead of the bundle's.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line on standard output, nothing else.")
-@click.option("--record", type=click.Path(path_type=Path), help="Write all that comes over the wire to this new file.")
-@click.option("--duration", type=click.FloatRange(0, min_open=True), help="End after this many seconds.")
-@click.option(
-    "--give-up",
-    type=click.FloatRange(0, min_open=True),
-    help="End with exit code 6 when no sample came for so many seconds. Default: never; 10 s for the first one.",
-)
+@output_options
 def command(
-    port: str | None,
     replay: Path | None,
     model: Path | None,
     trusted_key: Path | None,
     precision: str | None,
     kind: str,
     engines: Path | None,
-    device: str | None,
-    device_options: dict[str, str],
-    baud: int | None,
-    markers: dict[str, str],
     hop: float,
     calibration: float | None,
     as_json: bool,
-    record: Path | None,
-    duration: float | None,
-    give_up: float | None,
+    live: Live,
+    outputs: Outputs,
 ) -> None:
     """Judge the last 5.5 s of a wearable's signals every second.
 
@@ -82,7 +68,8 @@ def command(
     A pulled cable is waited for, and a sensor that stops is too, for ever: a day's session must not end with either.
     --give-up ends it then.
 
-    With --marker, keys and lines of standard input mark moments as in `edgepain record`.
+    With --marker, keys and lines of standard input mark moments as in `edgepain record`; with --lsl-markers, another
+    program does. --lsl-out and --mqtt send decisions on (docs/integration.md).
 
     Started by systemd with Type=notify, it says when it is ready and, with WatchdogSec, that it is alive
     (docs/deploy/raspberry-pi.md).
@@ -97,16 +84,7 @@ def command(
       edgepain run --port /dev/ttyUSB0 --json | tee decisions.jsonl
       edgepain run --replay monday.wire --model bundles/biovid --json
     """
-    of_a_port = {
-        "device": device,
-        "device-option": device_options or None,
-        "baud": baud,
-        "marker": markers or None,
-        "record": record,
-        "duration": duration,
-        "give-up": give_up,
-    }
-    _check(port, replay, [name for name, value in of_a_port.items() if value is not None])
+    _check(live, replay, outputs)
     import math
     import time
     from contextlib import ExitStack
@@ -115,17 +93,8 @@ def command(
 
     from edgepain.bundle import demonstration_bundle, open_bundle
     from edgepain.engine import choose_engine
-    from edgepain.firmware_bridge import DEFAULT_DEVICE, DeviceSource, ReplaySource
-    from edgepain.runtime import (
-        Decider,
-        JsonLines,
-        Limits,
-        ServiceManager,
-        Session,
-        TerminalView,
-        TypedMarkers,
-        forward,
-    )
+    from edgepain.firmware_bridge import ReplaySource
+    from edgepain.runtime import Decider, JsonLines, Limits, ServiceManager, Session, Sink, TerminalView
 
     bundle = open_bundle(model or demonstration_bundle(), trusted_key=trusted_key)
     if bundle.manifest.demonstration:
@@ -137,35 +106,22 @@ def command(
     decider = Decider(bundle, engine, hop_s=hop, calibration_s=calibration, clock=clock)
     end_politely()
     service = ServiceManager(hop)
-    with ExitStack() as open_ones:
-        pulses = [service.pulse]
+    with ExitStack() as stack:
+        source: Source
         if replay is None:
-            read = DeviceSource(
-                port or "",
-                device=device or DEFAULT_DEVICE,
-                options=device_options,
-                baud=baud,
-                record_to=record,
-                reconnect_s=give_up,
-            )
-            open_ones.callback(read.close)
-            source: Source = read
-            limits = Limits(duration) if give_up is None else Limits(duration, give_up, give_up)
-            if markers:
-                typed = TypedMarkers(markers)
-                open_ones.callback(typed.close)
-                pulses.append(lambda: forward([typed], read.mark))
+            source, limits, pulses = live.open(stack)
         else:
             # A file is never silent, however slow this machine is.
-            source, limits = ReplaySource(replay), Limits(introduction_s=None, patience_s=math.inf)
+            source, limits, pulses = ReplaySource(replay), Limits(introduction_s=None, patience_s=math.inf), []
+        opened = outputs.open(bundle, source, stack)
+        view: Sink
         if as_json:
-            lines = JsonLines(sys.stdout)
-            lines.header(port=port, replay=replay and str(replay), **_header(bundle, engine, decider))
-            Session(source, decider, [lines, service], limits, pulses).run()
+            view = JsonLines(sys.stdout)
+            view.header(port=live.port, replay=replay and str(replay), **_header(bundle, engine, decider))
         else:
             title = f"{bundle.manifest.name} · {engine.description}"
-            with TerminalView(Console(), title) as view:
-                Session(source, decider, [view, service], limits, pulses).run()
+            view = stack.enter_context(TerminalView(Console(), title))
+        Session(source, decider, [view, service], limits, [service.pulse, *pulses], opened).run()
     end_undisturbed()
 
 
@@ -186,11 +142,12 @@ def _header(bundle: Bundle, engine: Engine, decider: Decider) -> dict[str, objec
     }
 
 
-def _check(port: str | None, replay: Path | None, of_a_port: list[str]) -> None:
-    if (port is None) == (replay is None):
+def _check(live: Live, replay: Path | None, outputs: Outputs) -> None:
+    if (live.port is None) == (replay is None):
         raise click.UsageError("give either --port or --replay")
-    if replay is not None and of_a_port:
-        raise click.UsageError(f"--{of_a_port[0]} is for a port; leave it out with --replay")
+    given = live.given + outputs.given
+    if replay is not None and given:
+        raise click.UsageError(f"--{given[0]} is for a port; leave it out with --replay")
 
 
 DEMONSTRATION = (

@@ -6,7 +6,7 @@ from edgepain.runtime.markers import TypedMarkers, forward, key_labels
 from edgepain.runtime.recording import Recorded, RecordingSession, RecordingSummary
 from edgepain.runtime.recording_view import RecordingView
 from edgepain.runtime.service import ServiceManager
-from edgepain.runtime.session import Limits, Percentiles, Session, Sink, Summary
+from edgepain.runtime.session import Limits, Output, OutputTotals, Percentiles, Session, Sink, Summary
 from edgepain.runtime.sinks import JsonLines
 from edgepain.runtime.terminal import TerminalView
 
@@ -16,6 +16,8 @@ __all__ = [
     "Decision",
     "JsonLines",
     "Limits",
+    "Output",
+    "OutputTotals",
     "Percentiles",
     "Recorded",
     "RecordingSession",

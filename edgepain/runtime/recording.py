@@ -100,6 +100,7 @@ class RecordingSession:
         self._arrivals: dict[Modality, Arrivals] = {}
         self._markers: dict[str, int] = {}
         self._link = "no link"
+        self._ended: str | None = None
 
     def run(self) -> RecordingSummary:
         """Returns the summary, which every sink was told too, also where this raises.
@@ -129,6 +130,8 @@ class RecordingSession:
             if now_s - self._told_s >= TELL_PERIOD_S:
                 self._told_s = now_s
                 self._tell(now_s)
+            if self._ended is not None:
+                return self._ended
             if self._duration_s is not None and now_s - self._begin_s >= self._duration_s:
                 return "the time was up"
             silent_s = now_s - self._last_sample_s
@@ -159,6 +162,8 @@ class RecordingSession:
             sink.link(change)
         if change.state is LinkState.CLOSED:
             raise PortError(f"the port is gone for good ({change.detail}); check cable and power, then start again")
+        if change.state is LinkState.ENDED:
+            self._ended = change.detail
 
     def _arrivals_of(self, modality: Modality) -> Arrivals:
         return self._arrivals.setdefault(modality, Arrivals(modality, modality.unit))
