@@ -35,9 +35,9 @@ class DeviceSource:
     port: device path, pyserial URL, or what else the device is reached by. device: what speaks there, a name in
     `devices`, or `auto` to find out (see `identify`); `device` of the source tells then. options: its settings, such as
     calibration, a text each. baud: None for the device's own. record_to: log of everything that comes over the wire
-    (see `recorder`). stall_s: silence after which the link counts as stalled. reconnect_s: how long to wait for a port that
-    went away; None waits for ever. by_id: folder of names that stay; a device that is plugged in again under another
-    number is opened by its name there. clocks: those of this machine that tell that it slept.
+    (see `recorder`). stall_s: silence after which the link counts as stalled. reconnect_s: how long to wait for a port
+    that went away; None waits for ever. by_id: folder of names that stay; a device that is plugged in again under
+    another number is opened by its name there. clocks: those of this machine that tell that it slept.
 
     Raises PortError where the port cannot be opened at first or nobody knows what speaks there, ConfigError where
     `record_to` exists, device or options are unknown, or `baud` is given for what is no serial port.
