@@ -56,6 +56,9 @@ def test_wheel_holds_one_top_level_package_and_the_demonstration(wheel: Path) ->
     assert "edgepain/train/configs/paper.toml" in names
     assert {"edgepain/train/report/page.html.jinja", "edgepain/train/report/page.css"} <= set(names)
     assert "edgepain/demo/bundle/manifest.json" in names
+    firmware = {f"edgepain/firmware_bridge/firmware/{name}" for name in ("library.properties", "src/edgeframe.c")}
+    firmware |= {"edgepain/firmware_bridge/firmware/examples/edgeframe_eda_ppg/edgeframe_eda_ppg.ino"}
+    assert firmware <= set(names)
     assert "edgepain/demo/recording.csv.gz" in names
     assert sum(i.file_size for i in zipfile.ZipFile(wheel).infolist() if "/demo/bundle/" in i.filename) < 5_000_000
 
