@@ -1,8 +1,8 @@
 """Both precisions of a network in little more than the space of one: weights stored once, as INT8.
 
 The fp32 graph of a compact bundle computes in fp32, on weights rounded to INT8: each large weight is stored as
-the INT8 graph stores it, followed by Cast and Mul with the scales, which ONNX Runtime folds away at load. Large
-tensors of both graphs lie in one file beside them (ONNX external data), equal ones once.
+the INT8 graph stores it, followed by Cast and Mul with the scales (and Transpose for an LSTM), which ONNX Runtime
+folds away at load. Large tensors of both graphs lie in one file beside them (ONNX external data), equal ones once.
 """
 
 from __future__ import annotations
@@ -32,15 +32,19 @@ def on_int8_weights(model: onnx.ModelProto, quantized: onnx.ModelProto) -> onnx.
     graph = compact.graph
     weights = quantized_weights(quantized)
     scales = {t.name: numpy_helper.to_array(t) for t in quantized.graph.initializer if t.name.endswith("_scale")}
+    recurrent = {name for node in graph.node if node.op_type == "LSTM" for name in node.input[1:3]}
     nodes = []
     for name, tensor in weights.items():
         scale = scales[f"{name}_scale"]
-        # Channels lie first in a Conv's weight [C, D, k] and last in a matrix [D, C].
+        # Channels lie first in a Conv's weight [C, D, k] and last in a matrix [D, C]; an LSTM has one scale.
         scale = scale.reshape(-1, 1, 1) if len(tensor.dims) == 3 else scale.reshape(1, -1)
         graph.initializer.append(tensor)
         graph.initializer.append(numpy_helper.from_array(scale, f"{name}_scale"))
+        scaled = f"{name}_turned" if name in recurrent else name
         nodes.append(helper.make_node("Cast", [tensor.name], [f"{name}_cast"], to=onnx.TensorProto.FLOAT))
-        nodes.append(helper.make_node("Mul", [f"{name}_cast", f"{name}_scale"], [name]))
+        nodes.append(helper.make_node("Mul", [f"{name}_cast", f"{name}_scale"], [scaled]))
+        if name in recurrent:  # As INT8 it is stored [1, D, C].
+            nodes.append(helper.make_node("Transpose", [scaled], [name], perm=[0, 2, 1]))
     kept = [t for t in graph.initializer if t.name not in weights]
     nodes += graph.node
     del graph.initializer[:], graph.node[:]

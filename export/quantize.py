@@ -1,16 +1,17 @@
-"""INT8 for ONNX Runtime: convolutions statically, matrix products dynamically, the rest in float.
+"""INT8 for ONNX Runtime: convolutions statically, matrix products and LSTM dynamically, the rest in float.
 
-Convolutions are calibrated (QDQ, unsigned 8-bit activations, signed 8-bit weights per output channel). Linear
-layers get the range of their input while they run, which costs little and follows the signal. In float stay:
-LSTM, attention products, softmax, layer norm and the last layer; and the first convolution of each stream,
-because it is cheap and its input, a signal with rare large artefacts, is what 8 bits suit least.
+Convolutions are calibrated together with the ReLU behind them (QDQ, unsigned 8-bit activations, signed 8-bit weights
+per output channel). Linear layers and LSTM get the range of their input while they run, which costs little and follows
+the signal; weights of an LSTM have one scale, because its kernel takes a fifth longer with one a channel. In float
+stay: attention products, softmax, layer norm and the last layer; and the first convolution of each stream, because it
+is cheap and its input, a signal with rare large artefacts, is what 8 bits suit least.
 """
 
 from __future__ import annotations
 
 import io
 import logging
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,12 +36,13 @@ from edgepain.export.trace import strip
 
 # Operators whose arithmetic is worth a line in a coverage report; the others move data or cost next to nothing.
 COUNTED_OPERATORS = ("Conv", "MatMul", "Gemm", "LSTM", "Softmax", "LayerNormalization")
+PRODUCTS = ["MatMul", "Gemm"]
 QUANTIZED_SUFFIX = "_quantized"
 # Activations beyond a percentile saturate. Scaled by what came before it, an artefact may be a hundred times the
 # signal, and with the full range (100) the signal itself would be left with a few of the 256 levels; in other data
 # the largest values are what matters. Which of these suits a network is tried on its training windows.
 PERCENTILES = (100.0, 99.99, 99.9, 99.5)
-# A convolution stays in float where INT8 would move the probabilities of training windows by more than this on average.
+# Convolutions and LSTM stay in float where INT8 would move the probabilities of training windows further on average.
 MAX_MEAN_DIFFERENCE = 0.005
 
 
@@ -49,7 +51,7 @@ class Quantized:
     """An INT8 graph and how it came about.
 
     percentile: beyond which activations saturate. mean_probability_difference: to the fp32 graph on the trial
-    windows. sensitive: convolutions that stay in float because INT8 would have changed the answers too much.
+    windows. sensitive: convolutions and LSTM that stay in float because INT8 would have changed the answers too much.
     """
 
     model: onnx.ModelProto
@@ -63,7 +65,8 @@ def quantize(model: onnx.ModelProto, calibration: npt.NDArray[np.float32], trial
 
     calibration, trial: scaled windows [N, M, S] of training subjects. Ranges come from `calibration`; of the
     percentiles, the one is taken whose answers to `trial` are nearest to those of the fp32 graph. Where these are
-    not near enough, convolutions are quantized one by one, and those that move the answers too far stay in float.
+    not near enough, convolutions and LSTM are quantized one by one, and those that move the answers too far stay in
+    float.
     """
     expected = _probabilities(model, trial)
 
@@ -75,7 +78,7 @@ def quantize(model: onnx.ModelProto, calibration: npt.NDArray[np.float32], trial
     best = min(map(attempt, PERCENTILES), key=lambda quantized: quantized.mean_probability_difference)
     if best.mean_probability_difference <= MAX_MEAN_DIFFERENCE:
         return best
-    sensitive = _quantizable_convolutions(model)
+    sensitive = _can_be_sensitive(model)
     kept = attempt(best.percentile, sensitive)
     for name in sensitive:
         bolder = attempt(best.percentile, tuple(other for other in kept.sensitive if other != name))
@@ -89,31 +92,30 @@ def _quantize_at(
 ) -> onnx.ModelProto:
     keep_float = [*float_nodes(model), *sensitive]
     with TemporaryDirectory(prefix="edgepain-") as scratch, quiet():
-        fp32 = Path(scratch, "fp32.onnx")
-        convolutions = Path(scratch, "convolutions.onnx")
-        everything = Path(scratch, "everything.onnx")
+        fp32, convolutions, products, everything = (Path(scratch, f"{i}.onnx") for i in range(4))
         onnx.save(model, fp32)
         quantize_static(
             fp32,
             convolutions,
             CalibrationWindows(calibration),
             quant_format=QuantFormat.QDQ,
-            op_types_to_quantize=["Conv"],
+            op_types_to_quantize=["Conv", "Relu"],
             activation_type=QuantType.QUInt8,
             weight_type=QuantType.QInt8,
             per_channel=True,
-            nodes_to_exclude=keep_float,
+            nodes_to_exclude=[*keep_float, *relus_of_others(model, keep_float)],
             calibrate_method=CalibrationMethod.Percentile,
             extra_options={"CalibPercentile": percentile},
         )
-        quantize_dynamic(
-            convolutions,
-            everything,
-            op_types_to_quantize=["MatMul", "Gemm"],
-            weight_type=QuantType.QInt8,
-            per_channel=True,
-            nodes_to_exclude=keep_float,
-        )
+        for source, target, layers in ((convolutions, products, PRODUCTS), (products, everything, ["LSTM"])):
+            quantize_dynamic(
+                source,
+                target,
+                op_types_to_quantize=layers,
+                weight_type=QuantType.QInt8,
+                per_channel=layers is PRODUCTS,
+                nodes_to_exclude=keep_float,
+            )
         quantized = onnx.load(everything)
     strip(quantized)
     onnx.checker.check_model(quantized, full_check=True)
@@ -148,20 +150,30 @@ def quantized_weights(quantized: onnx.ModelProto) -> dict[str, onnx.TensorProto]
 
 
 def float_nodes(model: onnx.ModelProto) -> list[str]:
-    """Names of the layers that stay in float: first convolutions, the attention score, the last layer."""
+    """Names of the layers that stay in float: first convolutions, the attention score, the last layer.
+
+    Each is there again with the name that ONNX Runtime's quantizer gives a Gemm when it writes it as MatMul and Add.
+    """
     shapes = {t.name: tuple(t.dims) for t in model.graph.initializer}
-    return [
+    names = [
         node.name
         for node in model.graph.node
         if (node.op_type == "Conv" and shapes[node.input[1]][1] == 1)
-        or (node.op_type == "MatMul" and shapes.get(node.input[1], ())[-1:] == (1,))
+        or (node.op_type in PRODUCTS and shapes.get(node.input[1], ())[-1:] == (1,))
         or OUTPUT_NAME in node.output
     ]
+    return [*names, *(f"{name}_MatMul" for name in names)]
 
 
-def _quantizable_convolutions(model: onnx.ModelProto) -> tuple[str, ...]:
+def relus_of_others(model: onnx.ModelProto, keep_float: Collection[str]) -> list[str]:
+    """Names of every ReLU but those right behind a convolution that becomes INT8."""
+    int8 = {n.output[0] for n in model.graph.node if n.op_type == "Conv" and n.name not in keep_float}
+    return [n.name for n in model.graph.node if n.op_type == "Relu" and n.input[0] not in int8]
+
+
+def _can_be_sensitive(model: onnx.ModelProto) -> tuple[str, ...]:
     keep_float = float_nodes(model)
-    return tuple(n.name for n in model.graph.node if n.op_type == "Conv" and n.name not in keep_float)
+    return tuple(n.name for n in model.graph.node if n.op_type in ("Conv", "LSTM") and n.name not in keep_float)
 
 
 def _probabilities(model: onnx.ModelProto, windows: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:

@@ -17,6 +17,7 @@ from edgepain.bundle import NetworkSpec
 from edgepain.engine.onnx import INPUT_NAME, OUTPUT_NAME
 from edgepain.errors import VerificationError
 from edgepain.export.rewrite import LeanNetwork
+from edgepain.export.tidy import tidy
 from edgepain.train.models import CrossModTransformer
 
 OPSET = 18
@@ -25,14 +26,17 @@ TRIED_TORCH = "2.13"
 FOLD_LIMIT_ELEMENTS = 1 << 24
 
 
-def trace(network: CrossModTransformer) -> onnx.ModelProto:
+def trace(network: CrossModTransformer, *, powers: bool = True) -> onnx.ModelProto:
     """The network as ONNX: input `window` [1, M, S], output `logits` [1, K], float32, opset 18.
+
+    powers: see `LeanNetwork`; False where the graph is to compute in fp16.
 
     `network` must be on the CPU and is set to evaluation mode. Raises VerificationError where an LSTM was not traced to
     the LSTM operator.
     """
-    graph = _exported(LeanNetwork(network).eval(), network.spec)
+    graph = _exported(LeanNetwork(network, powers=powers).eval(), network.spec)
     optimizer.optimize(graph, input_size_limit=FOLD_LIMIT_ELEMENTS, output_size_limit=FOLD_LIMIT_ELEMENTS)
+    tidy(graph)
     model = ir.to_proto(graph)
     _lay_out_like_matmul(model)
     strip(model)

@@ -89,7 +89,7 @@ def add_jetson(
     further from torch than `limits`, or breaks a rule of the TensorRT it is for.
     """
     tell("tracing the network for TensorRT")
-    form = tensorrt_form(trace(network))
+    form = tensorrt_form(trace(network, powers=False))
     tell(f"choosing INT8 for TensorRT on {len(calibration) + len(trial)} windows of training subjects")
     sample = {condition: _sample(part) for condition, part in held_out.items()}
     expected = {condition: torch_logits(network, part.windows) for condition, part in sample.items()}

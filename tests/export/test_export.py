@@ -51,8 +51,31 @@ def test_lean_network_is_the_same_function(small_run: Any, fusion: str, classes:
     network = small_run(NetworkSpec(HEART, classes, fusion, steps, 32, 4, stride)).network()
     x = torch.from_numpy(windows(8, steps))
     with torch.no_grad():
-        found = torch.cat([LeanNetwork(network)(window) for window in torch.split(x, 1)])
-        torch.testing.assert_close(found, network(x), atol=1e-4, rtol=1e-5)
+        for powers in (False, True):
+            lean = LeanNetwork(network, powers=powers)
+            found = torch.cat([lean(window) for window in torch.split(x, 1)])
+            torch.testing.assert_close(found, network(x), atol=1e-4, rtol=1e-5)
+
+
+@pytest.mark.parametrize("artefact", [1e3, 1e6])
+@pytest.mark.parametrize(("gain", "exponentials"), [(0.2, 6), (1.0, 6), (40.0, 0)])
+def test_a_softmax_needs_its_maximum_only_where_weights_are_large(
+    small_run: Any, gain: float, exponentials: int, artefact: float
+) -> None:
+    network = small_run(NetworkSpec(HEART, 2, "pooled", 40, 32, 4)).network()
+    for stream in network.streams.values():
+        fusion = stream.transformer.fusion
+        for attention in (fusion.cross_a, fusion.cross_b, fusion.encoder_b.attention):
+            attention.query.weight.data *= gain
+    model = trace(network)
+    assert Counter(node.op_type for node in model.graph.node)["Exp"] == exponentials
+    session = ort.InferenceSession(model.SerializeToString(), session_options(), providers=["CPUExecutionProvider"])
+    x = artefact * windows(8)
+    found = np.concatenate([session.run(["logits"], {"window": w[None]})[0] for w in x])
+    with torch.no_grad():
+        expected = network(torch.from_numpy(x)).numpy()
+    assert np.isfinite(expected).all()
+    np.testing.assert_allclose(softmax(found), softmax(expected), atol=1e-5)
 
 
 @pytest.mark.parametrize("fusion", ["pooled", "sequence"])
@@ -105,11 +128,14 @@ def test_int8_graph_runs_in_int8(exported: Bundle, tmp_path: Path) -> None:
     operators = optimized_operators(exported.root / "model.int8.onnx", tmp_path)
     assert operators["QLinearConv"] == 4
     assert operators["DynamicQuantizeMatMul"] + operators["MatMulIntegerToFloat"] >= 40
-    assert operators["Gemm"] + operators["FusedGemm"] <= 4
+    assert operators["Gemm"] + operators["FusedGemm"] == 3, "two attention scores and the last layer"
+    assert operators["DynamicQuantizeLSTM"] == 4
+    assert not operators["LSTM"]
     facts = exported.graph("int8")
     assert facts.quantized_operators["Conv"] == 4
-    assert facts.float_operators["LSTM"] == 4
+    assert facts.quantized_operators["LSTM"] == 4
     assert facts.float_operators["Conv"] == 2
+    assert facts.float_operators["Gemm"] == 3
     assert 0.75 < facts.int8_weight_share < 1
     assert exported.graph("fp32").quantized_operators == {}
 
@@ -169,17 +195,17 @@ def test_the_percentile_that_answers_best_is_taken(exported: Bundle, monkeypatch
     assert quantize(model, artefacts, windows(10)).percentile == 95.0
 
 
-def test_sensitive_convolutions_stay_in_float(exported: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_sensitive_convolutions_and_lstm_stay_in_float(exported: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
     model = onnx.load(exported.root / "model.onnx")
     relaxed = quantize(model, windows(20), windows(10))
     assert not relaxed.sensitive
     assert coverage(model, relaxed.model)[0]["Conv"] == 4
     monkeypatch.setattr("edgepain.export.quantize.MAX_MEAN_DIFFERENCE", 0.0)
     strict = quantize(model, windows(20), windows(10))
-    assert len(strict.sensitive) == 4
+    assert len(strict.sensitive) == 8
     as_int8, as_float, _ = coverage(model, strict.model)
-    assert "Conv" not in as_int8
-    assert as_float["Conv"] == 6
+    assert not as_int8.keys() & {"Conv", "LSTM"}
+    assert (as_float["Conv"], as_float["LSTM"]) == (6, 4)
     assert as_int8["Gemm"] > 0
 
 

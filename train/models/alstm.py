@@ -33,7 +33,7 @@ class ALSTM(nn.Module):
         self.score = nn.Linear(hidden, 1)
 
     def forward(self, x_B1S: Tensor) -> tuple[Tensor, Tensor]:
-        hidden_BSH, _ = self.lstm(self._steps(x_B1S))
+        hidden_BSH, _ = self.lstm(self.steps(x_B1S))
         hidden_BSH = self.dropout(hidden_BSH)
         weights_BS1 = torch.softmax(elish(self.score(hidden_BSH)), dim=1)
         context_B1H = (weights_BS1 * hidden_BSH).sum(dim=1, keepdim=True)
@@ -43,7 +43,7 @@ class ALSTM(nn.Module):
             return tokens_BSC, torch.cat([context_B1H[:, 0], hidden_BSH[:, -1]], dim=1)
         return tokens_BSC, tokens_BSC[:, -1]
 
-    def _steps(self, x_B1S: Tensor) -> Tensor:
+    def steps(self, x_B1S: Tensor) -> Tensor:
         """What the LSTM is given, [B, ⌈S / R⌉, R]."""
         if self.stride == 1:
             return x_B1S.transpose(1, 2)
