@@ -8,14 +8,15 @@ from typing import Any
 import click
 
 from edgepain.cli.bench_bridge import command as bridge_command
+from edgepain.cli.bench_fuzz import command as fuzz_command
 from edgepain.cli.bench_train import command as train_command
 from edgepain.cli.trust import trusted_key_option
 
-_OTHERS = {"train": train_command, "bridge": bridge_command}
+_OTHERS = {"train": train_command, "bridge": bridge_command, "fuzz": fuzz_command}
 
 
 class _OrOther(click.Command):
-    """Where the first argument is `train` or `bridge`, that command is meant (a bundle of this name is ./train)."""
+    """Where the first argument is `train`, `bridge` or `fuzz`, that is meant (a bundle of this name is ./train)."""
 
     def make_context(
         self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
@@ -68,7 +69,7 @@ def command(
 
     Every engine runs in a process of its own, on one thread, in turns with the others. What cannot be measured
     here reads n/a and says why. `edgepain bench train` measures training instead, `edgepain bench bridge` the decoders
-    of wearables; see their own --help.
+    of wearables, and `edgepain bench fuzz` feeds them damaged bytes; see their own --help.
 
     \b
     Examples:
@@ -80,6 +81,7 @@ def command(
       edgepain bench --compare laptop.json pi.json
       edgepain bench train
       edgepain bench bridge
+      edgepain bench fuzz
     """
     if compare:
         _compare(bundle, *compare)
