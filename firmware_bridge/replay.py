@@ -10,6 +10,7 @@ from edgepain.errors import ConfigError, DataError
 from edgepain.firmware_bridge.devices import DEFAULT_DEVICE, device_kind
 from edgepain.firmware_bridge.driver import Driver
 from edgepain.firmware_bridge.recorder import Chunk, WireRecording, read_recording
+from edgepain.firmware_bridge.sleep_watch import is_sleep, told
 from edgepain.signal import ClockSkew, LinkChange, LinkState, LinkStats, Marker, StreamEvent
 
 
@@ -64,13 +65,19 @@ class ReplaySource:
 
     def _events(self, entry: Chunk | Marker) -> Sequence[StreamEvent]:
         if isinstance(entry, Marker):
-            return [entry]
+            return [self._slept(entry)] if is_sleep(entry) else [entry]
         if entry.data:
             return self._driver.feed(entry.data, entry.arrival_s)
         self._opened += 1
         self._driver.cut()
         again = "again " if self._opened > 1 else ""
         return [self._change(LinkState.CONNECTED, f"the line was opened {again}in {self._path}")]
+
+    def _slept(self, marker: Marker) -> LinkChange:
+        """As in the session: what came meanwhile is missing, and the device's clock ran on."""
+        self._driver.cut()
+        self._driver.clock.reset()
+        return self._change(LinkState.SUSPENDED, told(marker.value or 0.0))
 
     def _change(self, state: LinkState, detail: str) -> LinkChange:
         return LinkChange(state, time.monotonic(), detail)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
+from edgepain.signal import Marker
+
 # The two clocks are read one after the other, so that a little difference says nothing.
 LEAST_S = 0.5
 # How a sleep is noted in a recording.
@@ -18,6 +20,11 @@ def host_clocks() -> tuple[float, float]:
     since_boot = getattr(time, "CLOCK_BOOTTIME", None)
     now_s = time.monotonic()
     return now_s, now_s if since_boot is None else time.clock_gettime(since_boot)
+
+
+def is_sleep(marker: Marker) -> bool:
+    """Whether it notes that the computer slept; its value is for how long."""
+    return (marker.label, marker.source) == (SLEPT, HOST)
 
 
 def told(seconds: float) -> str:

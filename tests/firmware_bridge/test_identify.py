@@ -26,6 +26,13 @@ from edgepain.signal import Modality
 BITALINO = ["--device", "bitalino", "--device-option", "bvp=A1", "--device-option", "ecg=none"]
 
 
+@pytest.fixture(autouse=True)
+def no_boot_loader(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is simulated speaks at once, and is listened to for less long."""
+    monkeypatch.setattr("edgepain.firmware_bridge.identify.LISTEN_S", 0.8)
+    monkeypatch.setattr("edgepain.firmware_bridge.identify.LISTEN_AT_OTHERS_S", 0.3)
+
+
 @contextmanager
 def talker(piece: bytes) -> Iterator[str]:
     """A port on which `piece` comes again and again."""
