@@ -63,6 +63,10 @@ class LoggedSession:
         """Signals that are there in any segment."""
         return tuple(m for m in Modality if any(m in segment.signals for segment in self.segments))
 
+    def count(self, modality: Modality) -> int:
+        """Samples of a signal."""
+        return sum(segment.signals[modality].values.size for segment in self.segments if modality in segment.signals)
+
     @property
     def damage(self) -> tuple[Damage, ...]:
         """Stretches of the file that cannot be used."""

@@ -15,6 +15,7 @@ COMMANDS = {
     "bench": ("edgepain.cli.bench", "FLOPs, latency and memory of a bundle, beside the paper's figures"),
     "build": ("edgepain.cli.build", "what a bundle is fastest with here: TensorRT engines, or a graph for the CPU"),
     "conformance": ("edgepain.cli.conformance", "what is wrong with a firmware's edgeframe stream, rule by rule"),
+    "convert": ("edgepain.cli.convert", "a recording of the wire as XDF, EDF+, BDF+, Parquet or CSV"),
     "data": ("edgepain.cli.data", "check a dataset on disk, or write a simulated one in its layout"),
     "demo": ("edgepain.cli.demo", "a simulated wearable, live decisions and a benchmark, on this machine"),
     "devices": ("edgepain.cli.devices", "wearables that can be read, with signals, rates and wiring"),
