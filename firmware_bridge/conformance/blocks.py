@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from zlib import crc32
 
@@ -10,7 +11,7 @@ from cobs import cobs
 from edgepain.firmware_bridge.edgeframe import CRC, HEADER, MAX_BLOCK, MAX_ENCODED, MIN_BLOCK, VERSION, Frame, FrameType
 
 _TYPES = {int(kind): kind for kind in FrameType}
-_TEXT_SHARE = 0.8
+_TEXT = re.compile(rb"[\x20-\x7e]{6,40}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,5 +66,5 @@ def read_block(raw: bytes) -> Block:
 
 def _as_text(raw: bytes) -> str:
     """Mention of text on the line, the commonest reason for a block that is none."""
-    shown = sum(32 <= byte < 127 or byte in b"\r\n\t" for byte in raw)
-    return f"; it looks like text: {raw[:24].decode('ascii', 'replace')!r}" if shown > _TEXT_SHARE * len(raw) else ""
+    found = _TEXT.search(raw)
+    return f"; there is text in it: {found[0].decode('ascii')!r}" if found else ""

@@ -42,7 +42,9 @@ class ConformanceChecker:
         self._first_s: float | None = None
         self._last_s = 0.0
         self._status_at_s: float | None = None
-        self._early_data = False
+        self._damaged_at_status = 0
+        # The lowest seq of DATA that came before HELLO.
+        self._early_data: int | None = None
 
     @property
     def frames(self) -> int:
@@ -103,6 +105,7 @@ class ConformanceChecker:
     def _broken(self, block: Block) -> None:
         self._explain_suspect()
         self._damaged += 1
+        self._hello_row.broken()
         if self._blocks == 1:
             self._opening = block
         else:
@@ -131,14 +134,14 @@ class ConformanceChecker:
             self._status = StatusCheck(self._ledger, self._streams)
             self._clock = HostClock()
             self._damaged_at = {}
-        if first and self._early_data:
+        if first and self._early_data == 0:
             self._ledger.failed("hello-first", "DATA from seq 0 on came before HELLO")
-        elif started:
+        elif started and hello.uptime_us < _JUST_STARTED_US and not (first and self._early_data):
             self._ledger.passed("hello-first")
 
     def _data(self, block: Block, frame: Frame, arrival_s: float) -> None:
         if self._device.hello is None:
-            self._early_data |= frame.seq == 0
+            self._early_data = frame.seq if self._early_data is None else min(self._early_data, frame.seq)
             return
         if frame.stream >= len(self._streams):
             seen = f"stream {frame.stream}, and HELLO lists {len(self._streams)}"
@@ -158,13 +161,15 @@ class ConformanceChecker:
 
     def _status_came(self, block: Block, frame: Frame, arrival_s: float) -> None:
         self._status_at_s = arrival_s
+        self._damaged_at_status = self._damaged
         uptime_us = self._device.uptime_us(frame.t_us)
         if self._status is not None and uptime_us is not None:
             self._status.take(block, frame, uptime_us * 1e-6, self._damaged)
 
     def _conclude_status(self, now_s: float) -> None:
         since_s = self._status_at_s if self._status_at_s is not None else self._first_s
-        if since_s is not None and now_s - since_s > 2 * MAX_PERIOD_S:
+        excused = self._damaged > self._damaged_at_status
+        if since_s is not None and now_s - since_s > 2 * MAX_PERIOD_S and not excused:
             what = "the last one" if self._status_at_s is not None else "the first frame, and none came"
             self._ledger.failed("status-period", f"{now_s - since_s:.1f} s since {what}")
 

@@ -94,17 +94,25 @@ class HelloRow:
         self._ledger = ledger
         self._last_s: float | None = None
         self._early = 0
+        self._excused = False
 
     def start(self, now_s: float) -> None:
-        """The device speaks, or speaks again after blocks were lost: count from here."""
-        self._last_s = now_s if self._last_s is None else max(self._last_s, now_s)
+        """The device speaks: count from here."""
+        self._last_s = now_s
+
+    def broken(self) -> None:
+        """A block was thrown away. It may have been a HELLO, so the next one is not late."""
+        self._excused = True
 
     def came(self, block: Block, now_s: float, asked_s: float, fresh: bool) -> None:
         """A HELLO. fresh: the first one of a boot."""
         last_s, self._last_s = self._last_s, now_s
+        excused, self._excused = self._excused, False
         if last_s is None or fresh:
             return
         gap_s = now_s - last_s
+        if gap_s > MAX_PERIOD_S and excused:
+            return
         if gap_s > MAX_PERIOD_S:
             self._ledger.failed("hello-period", f"{gap_s:.2f} s after the last one", block.raw)
         elif gap_s < MIN_PERIOD_S and now_s - asked_s > _ANSWER_S:
@@ -116,6 +124,6 @@ class HelloRow:
 
     def conclude(self, now_s: float, ever: bool) -> None:
         """Nothing more comes. ever: whether there was any HELLO."""
-        if self._last_s is not None and now_s - self._last_s > MAX_PERIOD_S:
+        if self._last_s is not None and now_s - self._last_s > MAX_PERIOD_S and not self._excused:
             since = "the last one" if ever else "the first frame, and none came"
             self._ledger.failed("hello-period", f"{now_s - self._last_s:.1f} s since {since}")

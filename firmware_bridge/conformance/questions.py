@@ -18,10 +18,10 @@ _AGENDA = (
     (0.7, "hello"),
     (1.2, "time"),
     (1.9, "unknown"),
-    (2.5, "time"),
+    (2.2, "hello"),
+    (2.7, "time"),
+    (3.2, "time"),
     (3.7, "hello"),
-    (4.5, "time"),
-    (6.2, "hello"),
 )
 _KNOCK_S = 1.0
 _STAMP = struct.Struct("<QQ")

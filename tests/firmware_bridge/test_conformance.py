@@ -380,7 +380,7 @@ def run(*arguments):
 
 def test_the_simulated_wearable_conforms_on_a_port(simulate):
     with simulate("--duration", 30) as device:
-        result = run(device.port, "--seconds", 7.5, "--json")
+        result = run(device.port, "--seconds", 5, "--json")
     report = json.loads(result.stdout)
     broken = {row["rule"]: row["seen"] for row in report["rules"] if row["verdict"] == "fail"}
     assert (result.returncode, report["conforms"], broken) == (0, True, {}), result.stderr

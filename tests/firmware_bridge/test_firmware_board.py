@@ -17,9 +17,12 @@ from edgepain.signal import Modality, Samples
 HERE = Path(__file__).parent
 ARDUINO = Path("/usr/share/arduino/hardware")
 BUILDER = Path("/usr/share/arduino-builder")
-NEEDED = "apt-get install arduino-builder arduino-core-avr gcc-avr avr-libc simavr libsimavr-dev libelf-dev gcc"
+NEEDED = (
+    "apt-get install arduino-builder arduino-ctags arduino-core-avr gcc-avr avr-libc "
+    "simavr libsimavr-dev libelf-dev gcc"
+)
 FLASH_BYTES, RAM_BYTES = 32_256, 2_048
-# A simulation that fell further behind than this is a machine without room, not a firmware that is wrong.
+# Where a simulation fell further behind than this, a wrong clock is the machine's fault, not the firmware's.
 MAX_LAG_S = 0.1
 
 
@@ -75,12 +78,10 @@ class Uno:
         self.port = self.process.stdout.readline().removeprefix("port: ").strip()
 
     def stop(self):
-        """Switch it off; skips the test where the simulation was too slow to be believed."""
+        """Switch it off; how far the simulation fell behind, in seconds."""
         self.process.send_signal(signal.SIGTERM)
         _, errors = self.process.communicate(timeout=30)
-        lag_s = float(re.search(r"worst lag: ([\d.]+) s", errors)[1])
-        if lag_s > MAX_LAG_S:
-            pytest.skip(f"the machine is too busy to simulate a board: {lag_s:.2f} s behind")
+        return float(re.search(r"worst lag: ([\d.]+) s", errors)[1])
 
 
 @pytest.fixture
@@ -105,11 +106,13 @@ def test_the_sketch_compiles_as_an_installed_library_and_leaves_room(sketch):
 
 
 def test_the_uno_conforms(uno):
-    command = [sys.executable, "-m", "edgepain", "conformance", uno.port, "--seconds", "7.5", "--json"]
+    command = [sys.executable, "-m", "edgepain", "conformance", uno.port, "--seconds", "6.5", "--json"]
     result = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
-    uno.stop()
+    lag_s = uno.stop()
     report = json.loads(result.stdout)
     broken = {row["rule"]: row["seen"] for row in report["rules"] if row["verdict"] != "pass"}
+    if "host-clock" in broken and lag_s > MAX_LAG_S:
+        pytest.skip(f"the machine is too busy to simulate a board: {lag_s:.2f} s behind")
     assert (result.returncode, broken) == (0, {"overrun": ""})
 
 

@@ -2,6 +2,7 @@
  *
  * An Arduino Uno with a Grove GSR on A0 and a PulseSensor on A1, in simavr, at the pace of a real one; its UART is a
  * pseudo-terminal. The first line on stdout names that, the last one on stderr says how far the simulation fell behind.
+ * As on a real one, opening the port starts the board, after the pause of its boot loader.
  *
  *     simavr_board firmware.elf
  */
@@ -13,6 +14,7 @@
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -22,7 +24,7 @@
 #include <simavr/sim_elf.h>
 #include <simavr/sim_irq.h>
 
-enum { CLOCK_HZ = 16000000, SUPPLY_MV = 5000, TURN_CYCLES = CLOCK_HZ / 1000 };
+enum { CLOCK_HZ = 16000000, SUPPLY_MV = 5000, TURN_CYCLES = CLOCK_HZ / 1000, BOOT_LOADER_US = 500000 };
 
 static volatile sig_atomic_t stopped;
 static int line;
@@ -97,6 +99,17 @@ static void pass_input(void) {
     while (ready && poll(&readable, 1, 0) == 1 && read(line, &byte, 1) == 1) avr_raise_irq(input, byte);
 }
 
+/* Every serial library sets a port up when it opens it. */
+static void wait_for_reader(int far_end) {
+    struct termios before, now;
+    tcgetattr(far_end, &before);
+    do {
+        usleep(10000);
+        tcgetattr(far_end, &now);
+    } while (!stopped && memcmp(&before, &now, sizeof now) == 0);
+    usleep(BOOT_LOADER_US);
+}
+
 static double run(void) {
     double start_s = now_s(), worst_s = 0.0;
     int state = cpu_Running;
@@ -136,6 +149,7 @@ int main(int count, char **arguments) {
 
     printf("port: %s\n", name);
     fflush(stdout);
+    wait_for_reader(far_end);
     fprintf(stderr, "worst lag: %.3f s\n", run());
     return 0;
 }
