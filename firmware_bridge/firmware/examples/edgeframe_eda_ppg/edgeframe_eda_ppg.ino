@@ -27,7 +27,7 @@ const int16_t OPEN = 512;
 
 const uint32_t PERIOD_US = 10000;
 const uint8_t PPG_PER_FRAME = 8;  // 80 ms: edgeframe asks for 40 to 100
-const float EDA_STEP_US = 0.002f; // microsiemens a step: 0 to 50 uS fit an int16 twice over
+const float EDA_STEP_US = 0.004f; // microsiemens a step: what the formula gives, 0 to 100, fits an int16
 
 enum { EDA, PPG };
 const ef_stream streams[] = {
@@ -59,6 +59,39 @@ uint32_t next_boot_id() {
 #endif
 }
 
+float eda_microsiemens(float x) { return x < OPEN ? 100.0f * (OPEN - x) / (1024.0f + 2.0f * x) : 0.0f; }
+
+void send_frames(uint32_t first_us) {
+  float x = eda_count > 0 ? (float)eda_sum / eda_count : NAN;
+  int16_t eda = eda_count > 0 ? (int16_t)(eda_microsiemens(x) / EDA_STEP_US + 0.5f) : EF_MISSING;
+  ef_send_i2(&ef, PPG, first_us, ppg_clipped ? EF_CLIPPED : 0, ppg, PPG_PER_FRAME);
+  // The mean of the readings belongs in the middle of their time.
+  uint32_t middle_us = first_us + (PPG_PER_FRAME - 1) * PERIOD_US / 2;
+  ef_send_i2(&ef, EDA, middle_us, x >= OPEN ? EF_LEAD_OFF : x < 1 ? EF_CLIPPED : 0, &eda, 1);
+  tick = 0;
+  ppg_clipped = false;
+  eda_sum = eda_count = 0;
+}
+
+void take_sample(bool missed) {
+  ppg[tick] = EF_MISSING;
+  if (!missed) {
+    ppg[tick] = analogRead(PPG_PIN);
+    ppg_clipped |= ppg[tick] == 0 || ppg[tick] == 1023;
+    eda_sum += analogRead(EDA_PIN);
+    eda_count++;
+  }
+  next_us += PERIOD_US;
+  if (++tick == PPG_PER_FRAME) send_frames(next_us - PPG_PER_FRAME * PERIOD_US);
+}
+
+// Only what the serial port takes at once, so that sampling never waits for it.
+void fill_line() {
+  uint8_t chunk[32];
+  int room = Serial.availableForWrite();
+  if (room > 0) Serial.write(chunk, ef_take(&ef, chunk, room < 32 ? room : 32));
+}
+
 void setup() {
   Serial.begin(115200);
   uint32_t now_us = micros();
@@ -78,35 +111,3 @@ void loop() {
   ef_poll(&ef, now_us);
   fill_line();
 }
-
-// Only what the serial port takes at once, so that sampling never waits for it.
-void fill_line() {
-  uint8_t chunk[32];
-  int room = Serial.availableForWrite();
-  if (room > 0) Serial.write(chunk, ef_take(&ef, chunk, room < 32 ? room : 32));
-}
-
-void take_sample(bool missed) {
-  ppg[tick] = EF_MISSING;
-  if (!missed) {
-    ppg[tick] = analogRead(PPG_PIN);
-    ppg_clipped |= ppg[tick] == 0 || ppg[tick] == 1023;
-    eda_sum += analogRead(EDA_PIN);
-    eda_count++;
-  }
-  next_us += PERIOD_US;
-  if (++tick == PPG_PER_FRAME) send_frames(next_us - PPG_PER_FRAME * PERIOD_US);
-}
-
-void send_frames(uint32_t first_us) {
-  float x = eda_count > 0 ? (float)eda_sum / eda_count : NAN;
-  int16_t eda = eda_count > 0 ? (int16_t)(eda_microsiemens(x) / EDA_STEP_US + 0.5f) : EF_MISSING;
-  ef_send_i2(&ef, PPG, first_us, ppg_clipped ? EF_CLIPPED : 0, ppg, PPG_PER_FRAME);
-  // The mean of the readings belongs in the middle of their time.
-  ef_send_i2(&ef, EDA, first_us + (PPG_PER_FRAME - 1) * PERIOD_US / 2, x >= OPEN ? EF_LEAD_OFF : 0, &eda, 1);
-  tick = 0;
-  ppg_clipped = false;
-  eda_sum = eda_count = 0;
-}
-
-float eda_microsiemens(float x) { return x < OPEN ? 100.0f * (OPEN - x) / (1024.0f + 2.0f * x) : 0.0f; }
