@@ -10,13 +10,14 @@ import click
 from edgepain.cli.bench_bridge import command as bridge_command
 from edgepain.cli.bench_fuzz import command as fuzz_command
 from edgepain.cli.bench_train import command as train_command
+from edgepain.cli.bench_ward import command as ward_command
 from edgepain.cli.trust import trusted_key_option
 
-_OTHERS = {"train": train_command, "bridge": bridge_command, "fuzz": fuzz_command}
+_OTHERS = {"train": train_command, "bridge": bridge_command, "fuzz": fuzz_command, "ward": ward_command}
 
 
 class _OrOther(click.Command):
-    """Where the first argument is `train`, `bridge` or `fuzz`, that is meant (a bundle of this name is ./train)."""
+    """Where the first argument is `train` or another of these, that is meant (a bundle of this name is ./train)."""
 
     def make_context(
         self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
