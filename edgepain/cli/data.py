@@ -22,7 +22,9 @@ def command() -> None:
 
 @command.command()
 @click.argument("root", type=click.Path(path_type=Path))
-@click.option("--dataset", type=click.Choice(["auto", "biovid", "ai4pain", "e4"]), default="auto", show_default=True)
+@click.option(
+    "--dataset", type=click.Choice(["auto", "biovid", "ai4pain", "e4", "sessions"]), default="auto", show_default=True
+)
 @click.option("--option", "options", multiple=True, metavar="NAME=VALUE", help="Of the dataset reader; repeatable.")
 @click.option("--json", "as_json", is_flag=True, help="Everything as JSON on standard output.")
 def check(root: Path, dataset: str, options: tuple[str, ...], as_json: bool) -> None:

@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 
 @click.command(name="evaluate")
 @click.argument("bundle", type=click.Path(path_type=Path))
-@click.option("--dataset", required=True, type=click.Choice(["biovid", "ai4pain", "e4"]), help="Layout under --root.")
+@click.option(
+    "--dataset", required=True, type=click.Choice(["biovid", "ai4pain", "e4", "sessions"]), help="Layout under --root."
+)
 @click.option("--root", required=True, type=click.Path(path_type=Path), help="Folder that holds the dataset.")
 @click.option("--option", "options", multiple=True, metavar="NAME=VALUE", help="Of the dataset reader; repeatable.")
 @click.option(

@@ -41,7 +41,9 @@ WAYS = {
 )
 @click.option("--subject", help="Whose window.")
 @click.option("--window", type=click.IntRange(0), help="Which of the subject's windows in the run's own table, from 0.")
-@click.option("--dataset", type=click.Choice(["biovid", "ai4pain", "e4"]), help="Explain a window of this instead.")
+@click.option(
+    "--dataset", type=click.Choice(["biovid", "ai4pain", "e4", "sessions"]), help="Explain a window of this instead."
+)
 @click.option("--root", type=click.Path(path_type=Path), help="Folder that holds the dataset.")
 @click.option("--option", "options", multiple=True, metavar="NAME=VALUE", help="Of the dataset reader; repeatable.")
 @click.option("--name", help="Recording of the dataset's subject, where there are several.")

@@ -29,7 +29,9 @@ NOT_TAUGHT = {"peers_only", "no_train", "device", "batch_folds"}
 
 
 @click.command(name="train")
-@click.option("--dataset", type=click.Choice(["biovid", "ai4pain", "e4"]), help="Layout of the data under --root.")
+@click.option(
+    "--dataset", type=click.Choice(["biovid", "ai4pain", "e4", "sessions"]), help="Layout of the data under --root."
+)
 @click.option("--root", type=click.Path(path_type=Path), help="Folder that holds the dataset.")
 @click.option("--out", type=click.Path(path_type=Path), help="Run folder to create.")
 @click.option(

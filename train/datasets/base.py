@@ -18,6 +18,7 @@ READERS = {
     "biovid": ("edgepain.train.datasets.biovid", "BioVid"),
     "ai4pain": ("edgepain.train.datasets.ai4pain", "Ai4Pain"),
     "e4": ("edgepain.train.datasets.e4", "E4Sessions"),
+    "sessions": ("edgepain.train.datasets.sessions", "Sessions"),
 }
 # A file of this name in the root says that the data are simulated.
 SYNTHETIC_MARKER = "SYNTHETIC.txt"
@@ -125,8 +126,8 @@ def guess_dataset(root: Path | str) -> str:
         if _reader(name).recognises(root):
             return name
     raise DataError(
-        f"{root}: no known dataset; expected PartA/biosignals_filtered (biovid), train/Eda/<subject>.csv (ai4pain) "
-        "or <subject>/EDA.csv (e4)"
+        f"{root}: no known dataset; expected PartA/biosignals_filtered (biovid), train/Eda/<subject>.csv (ai4pain), "
+        "<subject>/EDA.csv (e4) or sessions.toml (sessions)"
     )
 
 
