@@ -89,7 +89,7 @@ void take_sample(bool missed) {
 void fill_line() {
   uint8_t chunk[32];
   int room = Serial.availableForWrite();
-  if (room > 0) Serial.write(chunk, ef_take(&ef, chunk, room < 32 ? room : 32));
+  Serial.write(chunk, ef_take(&ef, chunk, room < 32 ? room : 32));
 }
 
 void setup() {
