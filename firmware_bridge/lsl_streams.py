@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,6 +10,10 @@ from typing import Any
 
 from edgepain.firmware_bridge.messages import Channel, Stream
 from edgepain.lsl import load_lsl
+
+_POLL_S = 0.02
+# liblsl asks all programs of one machine only after half a second.
+_OTHERS_S = 0.8
 
 
 @dataclass(frozen=True)
@@ -53,7 +58,13 @@ def describe_streams(streams: Sequence[LslStream]) -> str:
 
 def find_streams(predicate: str, wait_s: float) -> list[Any]:
     """`pylsl.StreamInfo` of all that fit an XPath predicate, one an outlet; waits up to `wait_s` for the first."""
-    return list({info.uid(): info for info in load_lsl().resolve_bypred(predicate, 1, wait_s)}.values())
+    resolver = load_lsl().ContinuousResolver(pred=predicate)
+    deadline_s = time.monotonic() + wait_s
+    while not resolver.results() and time.monotonic() < deadline_s:
+        time.sleep(_POLL_S)
+    # Another of the same name may answer a little later, and is to be told apart.
+    time.sleep(_OTHERS_S)
+    return list({info.uid(): info for info in resolver.results()}.values())
 
 
 def stream_of(info: Any) -> Stream:

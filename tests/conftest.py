@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from uuid import uuid4
 
 import numpy as np
 import pytest
@@ -193,3 +194,22 @@ def e4_session(tmp_path_factory: pytest.TempPathFactory) -> Path:
         lines = ["1644227574.000000", f"{rate_hz:.6f}", *map(repr, values.tolist())]
         (folder / f"{name}.csv").write_text("\n".join(lines) + "\n")
     return folder
+
+
+@pytest.fixture(scope="session")
+def lsl(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """The module `pylsl` on a network of its own: a session id that nobody else has, and this machine alone.
+
+    Processes that a test starts have it from the environment.
+    """
+    pytest.importorskip("pylsl", reason="pylsl is not installed: pip install 'edgepain[lsl]'")
+    from edgepain.lsl import load_lsl
+
+    file = tmp_path_factory.mktemp("lsl") / "lsl_api.cfg"
+    file.write_text(
+        "[ports]\nIPv6 = disable\n[multicast]\nResolveScope = machine\n"
+        f"[lab]\nKnownPeers = {{127.0.0.1}}\nSessionID = {uuid4().hex}\n[log]\nlevel = -3\n"
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LSLAPICFG", str(file))
+        yield load_lsl()
