@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from edgepain.train.datasets.synth import write_recordings
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "100"}
 SUBJECTS = 3
 SECONDS = 46
-SPEED = 20
+SPEED = 6
 RULES = """
 classes = ["no pain", "pain"]
 
@@ -84,8 +85,9 @@ def test_recorded_sessions_are_checked_and_trained_on(simulate, tmp_path):
     logs, root = tmp_path / "logs", tmp_path / "sessions"
     logs.mkdir()
     root.mkdir()
-    for number, person in enumerate(sorted(people), 1):
-        record(simulate, person, logs / f"S{number:02}_monday.wire")
+    with ThreadPoolExecutor() as pool:
+        for number, person in enumerate(sorted(people), 1):
+            pool.submit(record, simulate, person, logs / f"S{number:02}_monday.wire")
     done("convert", *sorted(logs.iterdir()), "--to", "parquet", "--out", root)
     (root / "sessions.toml").write_text(RULES)
 
