@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-PROC = Path("/proc")
+PROC, DEV = Path("/proc"), Path("/dev")
 # Who holds the near end of a pseudo-terminal is the device on it, not another reader.
 _NEAR_ENDS = frozenset(("/dev/ptmx", "/dev/pts/ptmx"))
 
@@ -24,10 +24,10 @@ class Holder:
         return f"{self.name} (pid {self.pid})"
 
 
-def holders(port: str, proc: Path = PROC) -> list[Holder]:
+def holders(port: str, proc: Path = PROC, dev: Path = DEV) -> list[Holder]:
     """Other programs that have `port` open, as far as this user may see them: root sees all, others their own."""
     device = os.path.realpath(port)
-    if not device.startswith("/dev/"):
+    if not Path(device).is_relative_to(dev):
         return []
     found = []
     for process in _others(proc):

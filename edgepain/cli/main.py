@@ -19,6 +19,7 @@ COMMANDS = {
     "data": ("edgepain.cli.data", "check a dataset on disk, or write a simulated one in its layout"),
     "demo": ("edgepain.cli.demo", "a simulated wearable, live decisions and a benchmark, on this machine"),
     "devices": ("edgepain.cli.devices", "wearables that can be read, with signals, rates and wiring"),
+    "doctor": ("edgepain.cli.doctor", "what may go wrong on this machine, and what to do"),
     "evaluate": ("edgepain.cli.evaluate", "judge a bundle on recordings, and compare with live decisions"),
     "explain": ("edgepain.cli.explain", "what a trained network looks at: attention and embeddings, in pictures"),
     "export": ("edgepain.cli.export", "turn a training run into a bundle for a device"),
