@@ -25,7 +25,7 @@ from edgepain.benchmarks.machine import this_machine
 from edgepain.bundle import open_bundle
 from edgepain.engine import softmax
 from edgepain.engine.onnx import DISABLED_OPTIMIZERS, INPUT_NAME, session_options
-from edgepain.export.quantize import CalibrationWindows, float_nodes, quiet
+from edgepain.export.quantize import CalibrationWindows, float_nodes, quiet, relus_of_others
 
 LAYERS = ["Conv", "MatMul", "Gemm"]
 Windows = npt.NDArray[np.float32]
@@ -62,7 +62,9 @@ def main(bundle: Path, rounds: int) -> None:
 
 
 def _make(fp32: Path, calibration: Windows, percentile: float, scratch: Path) -> dict[str, Path]:
-    keep_float = float_nodes(onnx.load(fp32))
+    model = onnx.load(fp32)
+    keep_float = float_nodes(model)
+    keep_float += relus_of_others(model, keep_float)
     paths = {"fp32": fp32}
 
     def path_for(name: str) -> Path:
@@ -75,7 +77,7 @@ def _make(fp32: Path, calibration: Windows, percentile: float, scratch: Path) ->
             path_for(name),
             CalibrationWindows(calibration),
             quant_format=QuantFormat.QDQ,
-            op_types_to_quantize=list(layers),
+            op_types_to_quantize=[*layers, "Relu"],
             activation_type=QuantType.QInt8 if symmetric else QuantType.QUInt8,
             weight_type=QuantType.QInt8,
             per_channel=True,
@@ -86,20 +88,22 @@ def _make(fp32: Path, calibration: Windows, percentile: float, scratch: Path) ->
         )
         return paths[name]
 
-    def dynamic(source: Path, name: str, layers: Sequence[str], narrow: bool = False) -> None:
+    def dynamic(source: Path, name: str, layers: Sequence[str], narrow: bool = False) -> Path:
         quantize_dynamic(
             source,
             path_for(name),
             op_types_to_quantize=list(layers),
             weight_type=QuantType.QInt8,
-            per_channel=True,
+            per_channel=layers != ["LSTM"],
             reduce_range=narrow,
             nodes_to_exclude=keep_float,
         )
+        return paths[name]
 
     matrices = LAYERS[1:]
     convolutions = static(fp32, "Conv static", ["Conv"])
-    dynamic(convolutions, "Conv static, MatMul dynamic", matrices)
+    products = dynamic(convolutions, "Conv static, MatMul dynamic", matrices)
+    dynamic(products, "Conv static, MatMul and LSTM dynamic", ["LSTM"])
     narrow = static(fp32, "Conv static, 7-bit weights", ["Conv"], narrow=True)
     dynamic(narrow, "Conv static, MatMul dynamic, 7-bit weights", matrices, narrow=True)
     dynamic(fp32, "MatMul dynamic", matrices)

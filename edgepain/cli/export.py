@@ -136,8 +136,8 @@ def command(
             )
         if graph.sensitive_operators:
             click.echo(
-                f"{graph.precision}: {len(graph.sensitive_operators)} of the convolutions in float, because INT8 moved "
-                f"the answers to training windows too far: {', '.join(graph.sensitive_operators)}"
+                f"{graph.precision}: convolutions and LSTM kept in float, because INT8 moved the answers to training "
+                f"windows too far: {', '.join(graph.sensitive_operators)}"
             )
     if bundle.manifest.targets:
         recipe = read_recipe(bundle)
