@@ -47,7 +47,6 @@ class AssemblerCounters:
 class _Stream:
     hello: StreamHello
     next_seq: int | None = None
-    last_us: int | None = None
 
 
 class SampleAssembler:
@@ -62,6 +61,7 @@ class SampleAssembler:
         self._in_order = True
         self._anchor_us = 0
         self._zero_us: int | None = None
+        self._last_s: dict[Modality, float] = {}
         self._base_s = 0.0
         self._end_s = 0.0
         self._arrival_s = 0.0
@@ -134,7 +134,9 @@ class SampleAssembler:
         if ahead == 0xFFFF:
             self.counters.repeated += 1
             return False
-        backwards = first_us < 0 or (stream.last_us is not None and first_us <= stream.last_us)
+        # Held against session time, not the stream's: a HELLO may describe the streams anew, or tell of a restart.
+        first_s = self._session_s(first_us)
+        backwards = first_us < 0 or first_s <= self._last_s.get(modality, float("-inf"))
         if ahead >= 0x8000 or backwards or first_us > self._anchor_us + _MAX_JUMP_US:
             self.counters.out_of_order += 1
             self._trusted = self._in_order = False
@@ -144,7 +146,7 @@ class SampleAssembler:
             return False
         self._lose(ahead, modality)
         stream.next_seq = (seq + 1) & 0xFFFF
-        stream.last_us = first_us
+        self._last_s[modality] = first_s
         self._anchor_us = max(self._anchor_us, first_us)
         return True
 
@@ -153,6 +155,10 @@ class SampleAssembler:
         if modality is not None and count:
             by = self.counters.lost_by_modality
             by[modality] = by.get(modality, 0) + count
+
+    def _session_s(self, first_us: int) -> float:
+        # Divided, not multiplied by 1e-6: times that are whole in µs come out exact (k/64 s, k/4 s).
+        return self._base_s + (first_us - (first_us if self._zero_us is None else self._zero_us)) / 1e6
 
     def _unwrap(self, t_us: int) -> int:
         ahead = (t_us - self._anchor_us) & 0xFFFFFFFF
@@ -163,9 +169,7 @@ class SampleAssembler:
     ) -> Samples:
         if self._zero_us is None:
             self._zero_us = first_us
-        # Divided, not multiplied by 1e-6: times that are whole in µs come out exact (k/64 s, k/4 s).
-        first_s = self._base_s + (first_us - self._zero_us) / 1e6
-        times_s = first_s + np.arange(frame.count) / hello.rate_hz
+        times_s = self._session_s(first_us) + np.arange(frame.count) / hello.rate_hz
         self._end_s = max(self._end_s, float(times_s[-1]) + 1.0 / hello.rate_hz)
         self._arrival_s = arrival_s
         clipped, range_changed = bool(frame.flags & Flags.CLIPPED), bool(frame.flags & Flags.RANGE_CHANGED)

@@ -163,6 +163,16 @@ def test_what_runs_backwards_is_not_interpreted_until_hello(assembler, strange):
     assert assembler.counters.lost == 2
 
 
+@pytest.mark.parametrize("boot_id", [1, 2], ids=["other streams", "a restart"])
+def test_time_does_not_go_back_behind_a_hello_that_changes_everything(assembler, boot_id):
+    before = samples(assembler, *(bvp(seq, 300 * 10**6 + seq * FRAME_US) for seq in range(5)), arrival_s=9.0)
+    after = samples(assembler, hello(302 * 10**6, boot_id, (BVP, OTHER)), bvp(0, 2 * 10**6), arrival_s=9.1)
+    assert (len(before), len(after)) == (5, 0)
+    assert assembler.counters.out_of_order == 1
+    (part,) = samples(assembler, hello(303 * 10**6, boot_id, (BVP, OTHER)), bvp(1, 303 * 10**6), arrival_s=10.0)
+    assert part.times_s[0] > before[-1].times_s[-1]
+
+
 @pytest.mark.parametrize(
     "frame",
     [
