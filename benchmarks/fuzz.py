@@ -91,6 +91,7 @@ class _Feeder:
         self._feed(data)
         self.witness.feed(data)
         self._driver.complaint()
+        self._driver.clock.host_s(self._now_s)
         self._driver.stats(0)
 
     def _feed(self, data: bytes) -> None:

@@ -74,6 +74,7 @@ def one_input(target: Target) -> Callable[[bytes], None]:
             driver.request(now_s)
             inspector.inspect(driver.feed(piece, now_s))
             driver.complaint()
+            driver.clock.host_s(now_s)
             driver.stats(0)
 
     return run

@@ -43,7 +43,8 @@ class Summary(msgspec.Struct, frozen=True, tag_field="type", tag="summary"):
     """What happened in a session. Counts of frames and bytes are those of the wire, see `LinkStats`.
 
     latency_ms, sensor_latency_ms: of decisions, see `Decision`. clock_skew_ppm: how fast the device's clock runs
-    against this machine's. unknown: why there is none of these, by name. outputs: of each `Output`, by its name.
+    against this machine's; clock_uncertainty_ms: of its times, see `ClockSkew`. unknown: why there is none of these, by
+    name. outputs: of each `Output`, by its name.
     """
 
     seconds: float
@@ -54,6 +55,7 @@ class Summary(msgspec.Struct, frozen=True, tag_field="type", tag="summary"):
     sensor_latency_ms: Percentiles | None
     inference_ms: Percentiles | None
     clock_skew_ppm: float | None
+    clock_uncertainty_ms: float | None
     unknown: dict[str, str]
     samples_out_of_order: int
     bytes_read: int
@@ -305,6 +307,7 @@ class Session:
             sensor_latency_ms=_percentiles(self._sensor_latencies_ms),
             inference_ms=_percentiles(self._inferences_ms),
             clock_skew_ppm=skew.ppm,
+            clock_uncertainty_ms=skew.uncertainty_ms,
             unknown=self._unknown(skew),
             samples_out_of_order=self._out_of_order,
             bytes_read=stats.bytes_read,
@@ -336,6 +339,8 @@ class Session:
             reasons["sensor_latency_ms"] = late or skew.reason or "no decision since the clock is known"
         if skew.ppm is None:
             reasons["clock_skew_ppm"] = skew.reason
+        if skew.uncertainty_ms is None:
+            reasons["clock_uncertainty_ms"] = skew.reason
         return reasons
 
 

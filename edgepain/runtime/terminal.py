@@ -186,6 +186,9 @@ def _summary_table(summary: Summary) -> Table:
     ppm = summary.clock_skew_ppm
     skew = f"n/a ({summary.unknown['clock_skew_ppm']})" if ppm is None else f"{ppm:+.0f} ppm against this machine's"
     table.add_row("the device's clock", Text(skew))
+    within_ms = summary.clock_uncertainty_ms
+    within = f"n/a ({summary.unknown['clock_uncertainty_ms']})" if within_ms is None else f"within {within_ms:.1f} ms"
+    table.add_row("its times on this machine's", Text(within))
     return table
 
 

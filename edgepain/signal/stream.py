@@ -116,10 +116,14 @@ class LinkStats:
 
 @dataclass(frozen=True)
 class ClockSkew:
-    """How fast the device's clock runs against this machine's. ppm: None where that is not known, as `reason` says."""
+    """How fast the device's clock runs against this machine's. ppm: None where that is not known, as `reason` says.
+
+    uncertainty_ms: times of `Source.host_s` are within so much, 19 of 20 times; None where there are none.
+    """
 
     ppm: float | None
     reason: str = ""
+    uncertainty_ms: float | None = None
 
 
 class MarkerSource(Protocol):

@@ -30,13 +30,111 @@ def test_host_time_is_known_to_milliseconds_in_spite_of_stalls(drift_ppm):
     assert np.abs(host_s - (1000.002 + recent_s)).max() < 0.003
 
 
-def test_nothing_is_known_below_a_minute():
+def test_below_a_minute_no_skew_is_assumed_and_that_is_part_of_the_uncertainty():
     clock, _ = fed(50.0, 40.0)
-    assert clock.host_s(10.0) is None
-    assert clock.skew().ppm is None
-    assert clock.skew().reason.endswith("s of data since the device's clock began, 60 needed")
+    skew = clock.skew()
+    assert skew.ppm is None
+    assert skew.reason.endswith("s of data since the device's clock began, 60 needed")
+    assert 4.0 < skew.uncertainty_ms < 10.0
+    assert clock.host_s(10.0) == pytest.approx(1010.002, abs=1e-3 * skew.uncertainty_ms)
+    assert clock.host_s(40.0) - clock.host_s(10.0) == pytest.approx(30.0, abs=1e-9)
+
+
+def test_below_three_windows_nothing_is_known():
+    clock, _ = fed(9.0, 40.0)
+    assert clock.host_s(5.0) is None
+    assert clock.skew().uncertainty_ms is None
     assert DeviceClock().skew().reason == "0 s of data since the device's clock began, 60 needed"
     assert DeviceClock().host_s(0.0) is None
+
+
+def test_what_is_played_at_another_speed_is_not_believed_from_the_beginning():
+    clock = DeviceClock()
+    for k in range(300):
+        clock.update(k * 0.1, 500.0 + k * 0.1 / 20)
+    assert clock.host_s(1.0) is None
+    assert clock.skew().reason.startswith("arrivals wander by ")
+    assert clock.skew().reason.endswith("s of data since the device's clock began, 60 needed")
+
+
+def test_seconds_of_silence_are_no_data():
+    clock = DeviceClock()
+    for device_s in (0.0, 5.0, 10.0, 500.0):
+        clock.update(device_s, 1000.0 + device_s)
+    skew = clock.skew()
+    assert (skew.ppm, skew.reason[:5]) == (None, "20 s ")
+    assert skew.uncertainty_ms == pytest.approx(0.1 * 500)
+
+
+def test_a_signal_that_is_sent_after_others_does_not_turn_time_back():
+    clock = DeviceClock()
+    for k in range(13):
+        clock.update(5.0 * k, 1000.1 + 5.0 * k)
+        clock.update(5.0 * k - 0.2, 1000.0 + 5.0 * k - 0.2)
+    assert clock.skew().ppm == pytest.approx(0.0, abs=1.0)
+
+
+LINKS = ["usb", "bluetooth", "one frame a second"]
+
+
+def over(link: str, seconds: float, skew_ppm: float, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Device times, arrivals, and when what was sampled would have arrived without any jitter.
+
+    SYNTHETIC: a delay that is the link's own, jitter, and stalls of 0.2 to 0.9 s every 8 s with a burst after each.
+    """
+    random = np.random.default_rng(seed)
+    true_s = np.arange(0.0, seconds, {"usb": 1 / 25, "bluetooth": 1 / 12, "one frame a second": 1.0}[link])
+    jitter_s = {
+        "usb": lambda n: random.uniform(0, 0.016, n),
+        "bluetooth": lambda n: random.gamma(2, 0.004, n),
+        "one frame a second": lambda n: random.exponential(0.006, n),
+    }[link](true_s.size)
+    arrival_s, begin_s = true_s + jitter_s, random.exponential(8.0)
+    while begin_s < seconds:
+        end_s = begin_s + random.uniform(0.2, 0.9)
+        arrival_s = np.where((arrival_s >= begin_s) & (arrival_s < end_s), end_s + jitter_s / 10, arrival_s)
+        begin_s = end_s + random.exponential(8.0)
+    arrival_s = 1000.0 + np.maximum.accumulate(arrival_s)
+    return true_s * (1 + skew_ppm * 1e-6), arrival_s, 1000.0 + true_s
+
+
+@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("skew_ppm", [-60.0, 60.0])
+def test_over_bluetooth_that_stalls_times_are_right_to_5_ms_from_a_minute_on(skew_ppm, seed):
+    device_s, arrivals_s, true_s = over("bluetooth", 120.0, skew_ppm, seed)
+    clock, first, second = DeviceClock(), [], []
+    for k in range(device_s.size):
+        clock.update(device_s[k], arrivals_s[k])
+        host_s = clock.host_s(device_s[k])
+        if host_s is not None:
+            (first if clock.skew().ppm is None else second).append(abs(host_s - true_s[k]))
+    assert clock.skew().ppm == pytest.approx(skew_ppm, abs=20.0)
+    assert len(second) > 54 * 12
+    assert max(second) < 0.005
+    # No skew is assumed before: 60 ppm of a minute, and the jitter.
+    assert max(first) < 0.0036 + 0.003
+    # The whole of the minute that is over, not the newest samples only.
+    last = device_s > 60.0
+    assert np.abs([clock.host_s(s) for s in device_s[last]] - true_s[last]).max() < 0.005
+    mean = np.polyfit(device_s, arrivals_s - device_s, 1)
+    least_squares_s = device_s + np.polyval(mean, device_s)
+    assert np.ptp(least_squares_s - true_s) > 2 * max(second), "what is gained over least squares"
+
+
+@pytest.mark.parametrize("link", LINKS)
+@pytest.mark.parametrize("seconds", [13.0, 30.0, 55.0, 65.0, 120.0])
+def test_the_error_is_within_the_stated_uncertainty_19_times_of_20(link, seconds):
+    random, within, stated_ms = np.random.default_rng(7), [], []
+    for seed in range(100):
+        device_s, arrivals_s, true_s = over(link, seconds, random.uniform(-100, 100), seed)
+        clock = DeviceClock()
+        for pair in zip(device_s, arrivals_s, strict=True):
+            clock.update(*pair)
+        error_s = max(abs(clock.host_s(s) - t) for s, t in zip(device_s, true_s, strict=True))
+        stated_ms.append(clock.skew().uncertainty_ms)
+        within.append(1e3 * error_s <= stated_ms[-1])
+    assert np.mean(within) >= 0.95
+    assert np.median(stated_ms) < 15.0, "it says something"
 
 
 def test_a_restarted_clock_is_learnt_anew():

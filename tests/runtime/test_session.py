@@ -145,7 +145,7 @@ def test_a_recording_without_samples_is_no_data(decider: Decider) -> None:
 
 def test_without_a_clock_there_is_no_latency(exported: Bundle, engine: Engine) -> None:
     source, notes = Script([BAND], both(0, 20), [ENDED]), Notes()
-    source.taken_s, source.skew = 0.0, ClockSkew(12.5)
+    source.taken_s, source.skew = 0.0, ClockSkew(12.5, uncertainty_ms=0.5)
     summary = Session(source, Decider(exported, engine, clock=None), [notes]).run()
     assert summary.decisions > 0
     assert {(d.latency_ms, d.sensor_latency_ms) for d in notes.decisions} == {(None, None)}
@@ -156,20 +156,20 @@ def test_without_a_clock_there_is_no_latency(exported: Bundle, engine: Engine) -
 
 def test_a_known_clock_tells_how_old_samples_were(decider: Decider) -> None:
     source, notes = Script([BAND], both(0, 20), [ENDED]), Notes()
-    source.taken_s, source.skew = time.monotonic() - 100.0, ClockSkew(-30.0)
+    source.taken_s, source.skew = time.monotonic() - 100.0, ClockSkew(-30.0, uncertainty_ms=1.5)
     summary = Session(source, decider, [notes]).run()
     assert summary.sensor_latency_ms is not None
     assert summary.latency_ms is not None
     assert summary.sensor_latency_ms.p50 >= summary.latency_ms.p50 + 99_000
     assert all((d.sensor_latency_ms or 0) >= 100_000 for d in notes.decisions)
-    assert (summary.clock_skew_ppm, summary.unknown) == (-30.0, {})
+    assert (summary.clock_skew_ppm, summary.clock_uncertainty_ms, summary.unknown) == (-30.0, 1.5, {})
 
 
 @pytest.mark.parametrize("seconds", [8, 20])
 def test_what_is_not_known_has_its_reason(decider: Decider, seconds: int) -> None:
     summary = Session(Script([BAND], both(0, seconds), [ENDED]), decider, []).run()
     none = "no decision"
-    expected = {"clock_skew_ppm": "too early", "sensor_latency_ms": "too early"}
+    expected = dict.fromkeys(("clock_skew_ppm", "clock_uncertainty_ms", "sensor_latency_ms"), "too early")
     if not summary.decisions:
         expected |= {"sensor_latency_ms": none, "latency_ms": none, "inference_ms": none}
     assert summary.unknown == expected

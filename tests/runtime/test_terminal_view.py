@@ -29,6 +29,7 @@ SUMMARY = Summary(
     sensor_latency_ms=Percentiles(40.0, 50.0, 60.0),
     inference_ms=None,
     clock_skew_ppm=None,
+    clock_uncertainty_ms=4.25,
     unknown={"inference_ms": "no decision", "clock_skew_ppm": HOSTILE},
     samples_out_of_order=3,
     bytes_read=10,
@@ -103,6 +104,7 @@ def test_lines_in_a_file_say_everything_once() -> None:
         r"from when it was taken .* p50 40\.0 ms, p90 50\.0 ms, p99 60\.0 ms",
         r"network alone .* n/a \(no decision\)",
         rf"the device's clock .* n/a \({re.escape(HOSTILE)}\)",
+        r"its times .* within 4\.2 ms",
     ):
         assert re.search(row, text), row
 
