@@ -16,7 +16,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from edgepain.errors import PortError
 from edgepain.firmware_bridge.bitalino import STOP as BITALINO_STOP
@@ -26,6 +26,7 @@ from edgepain.firmware_bridge.hello import decode_hello
 from edgepain.firmware_bridge.line import LineDeafError, LineGoneError
 from edgepain.firmware_bridge.ports import SerialLine, open_port
 from edgepain.firmware_bridge.recognise import Finding, recognise
+from edgepain.firmware_bridge.serial_ports import SerialPort
 from edgepain.firmware_bridge.shimmer import FIRMWARE_QUESTION
 from edgepain.firmware_bridge.shimmer import STOP as SHIMMER_STOP
 
@@ -69,6 +70,15 @@ def identify(port: str, baud: int | None = None) -> Identified:
         raise PortError(f"{port}: went away while it was listened to ({error}); check the cable") from error
     finally:
         line.close()
+
+
+def probe(port: SerialPort) -> SerialPort:
+    """The port with what speaks on it, or why that is not known."""
+    try:
+        speaks = f"speaks: {identify(port.name)}"
+    except PortError as error:
+        speaks = str(error)
+    return replace(port, speaks=speaks)
 
 
 class _Talk:

@@ -50,7 +50,8 @@ _NOT_PERMITTED = "not permitted: join the group of the port: sudo usermod -aG di
 class SerialPort:
     """name: to give as --port; under /dev/serial/by-id where there is one, which survives a replug. device: it now.
 
-    usb_id: `VVVV:PPPP`, or None where it is no USB port. permitted: whether this user may open it.
+    usb_id: `VVVV:PPPP`, or None where it is no USB port. permitted: whether this user may open it. speaks: what was
+    found on it, empty where it was not probed.
     """
 
     name: str
@@ -59,6 +60,7 @@ class SerialPort:
     description: str
     guess: str
     permitted: bool
+    speaks: str = ""
 
 
 def serial_ports(by_id: Path = BY_ID) -> list[SerialPort]:
@@ -76,13 +78,22 @@ def serial_ports(by_id: Path = BY_ID) -> list[SerialPort]:
     return sorted(found, key=lambda port: (port.usb_id is None, port.name))
 
 
+def serial_port(name: str, by_id: Path = BY_ID) -> SerialPort:
+    """The port that goes by this name, whether the system lists it or not."""
+    for port in serial_ports(by_id):
+        if os.path.realpath(name) in (os.path.realpath(port.name), os.path.realpath(port.device)):
+            return port
+    permitted = os.access(name, os.R_OK | os.W_OK)
+    return SerialPort(name, os.path.realpath(name), None, "", guess_device(name, None, None, ""), permitted)
+
+
 def describe(ports: Sequence[SerialPort]) -> str:
     """The ports for a person, or what to check where there is none."""
     paragraphs = []
     for port in ports:
         now = "" if port.name == port.device else f", now {port.device}"
         told = " ".join(filter(None, (port.usb_id, port.description)))
-        lines = [f"{port.name}{now}", port.guess, told, "" if port.permitted else _NOT_PERMITTED]
+        lines = [f"{port.name}{now}", port.guess, told, "" if port.permitted else _NOT_PERMITTED, port.speaks]
         # What a device says of itself may be anything, and goes to a terminal.
         shown = ["".join(filter(str.isprintable, line)) for line in lines]
         paragraphs.append("\n  ".join(filter(None, shown)))

@@ -33,7 +33,9 @@ def device_options(command: _Command) -> _Command:
             metavar="NAME=VALUE",
             help="Setting of the device, such as its calibration. Repeatable.",
         ),
-        click.option("--device", help="What is on the port; `edgepain devices` lists them. Default: edgeframe."),
+        click.option(
+            "--device", help="What is on the port; `edgepain devices` lists them; auto finds out. Default: edgeframe."
+        ),
     ):
         command = option(command)
     return command

@@ -24,7 +24,7 @@ def test_it_lists_the_ports_of_this_machine_or_says_that_there_is_none():
     assert {port["device"] for port in listed} == there
     text = ports()
     for port in listed:
-        assert set(port) == {"name", "device", "usb_id", "description", "guess", "permitted"}
+        assert set(port) == {"name", "device", "usb_id", "description", "guess", "permitted", "speaks"}
         assert port["name"] in text
         assert port["guess"] in text
         assert port["permitted"] == os.access(port["device"], os.R_OK | os.W_OK)
@@ -70,3 +70,17 @@ def test_names_that_stay_are_those_of_the_links(tmp_path):
     links.mkdir()
     (links / "usb-Arduino_Uno-if00").symlink_to(tmp_path / "ttyACM3")
     assert stable_names(links) == {str(tmp_path / "ttyACM3"): str(links / "usb-Arduino_Uno-if00")}
+
+
+def test_what_speaks_is_found_out_only_where_that_is_asked_for(simulate):
+    with simulate("--device", "shimmer3") as device:
+        (looked,) = json.loads(ports(device.port, "--json"))
+        assert looked["speaks"] == ""
+        (probed,) = json.loads(ports(device.port, "--probe", "--json"))
+        assert probed["speaks"].startswith("speaks: shimmer3 at 115200 baud (certain: ")
+        assert "speaks: shimmer3" in ports(device.port, "--probe")
+
+
+def test_a_port_that_cannot_be_probed_says_why():
+    (probed,) = json.loads(ports("/dev/nothing", "--probe", "--json"))
+    assert "no such port" in probed["speaks"]
