@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from edgepain.firmware_bridge.clock import MAX_SKEW_PPM
-from edgepain.firmware_bridge.conformance.blocks import Block, BlockReader
+from edgepain.firmware_bridge.conformance.blocks import Block, BlockReader, read_block
 from edgepain.firmware_bridge.conformance.device_check import DeviceCheck, HelloRow
 from edgepain.firmware_bridge.conformance.findings import Finding, Ledger
 from edgepain.firmware_bridge.conformance.host_clock import HostClock
 from edgepain.firmware_bridge.conformance.questions import Questions
 from edgepain.firmware_bridge.conformance.status_check import MAX_PERIOD_S, StatusCheck
 from edgepain.firmware_bridge.conformance.stream_check import StreamCheck
-from edgepain.firmware_bridge.edgeframe import MAX_ENCODED, Frame, FrameType
+from edgepain.firmware_bridge.edgeframe import DEVICE_STREAM, MAX_ENCODED, Frame, FrameType
 
 _BITS_A_BYTE = 10
 _BUSY_SHARE = 0.8
@@ -39,6 +39,7 @@ class ConformanceChecker:
         # A broken block that may have an excuse: what was under way when the port was opened, or at a restart.
         self._opening: Block | None = None
         self._suspect: Block | None = None
+        self._own_seq: int | None = None
         self._first_s: float | None = None
         self._last_s = 0.0
         self._status_at_s: float | None = None
@@ -65,12 +66,13 @@ class ConformanceChecker:
 
     def findings(self, now_s: float) -> list[Finding]:
         """All rules with their verdicts. Ends the check: nothing may be fed after it."""
-        if len(self._reader.pending) > MAX_ENCODED:
-            seen = f"more than {MAX_ENCODED} bytes without a 00"
-            self._ledger.failed("framing", seen, self._reader.pending)
         self._explain_suspect()
-        if self._first_s is None and self._opening is not None:
-            self._ledger.failed(self._opening.rule, self._opening.seen, self._opening.raw)
+        never = self._first_s is None
+        if never and self._opening is not None:
+            self._blame(self._opening)
+        pending = self._reader.pending
+        if len(pending) > MAX_ENCODED or (never and pending):
+            self._blame(read_block(pending))
         self._questions.conclude(now_s)
         self._hello_row.conclude(now_s, self._device.hello is not None)
         for stream in self._streams:
@@ -96,6 +98,8 @@ class ConformanceChecker:
         if frame.type is FrameType.HELLO:
             self._hello(block, frame, arrival_s)
         self._explain_suspect()
+        if frame.type is not FrameType.DATA:
+            self._own(block, frame)
         if frame.type is FrameType.DATA:
             self._data(block, frame, arrival_s)
         elif frame.type is FrameType.STATUS:
@@ -114,8 +118,11 @@ class ConformanceChecker:
     def _explain_suspect(self) -> None:
         """Blame the broken block, unless a restart has explained it."""
         if self._suspect is not None:
-            self._ledger.failed(self._suspect.rule, self._suspect.seen, self._suspect.raw)
+            self._blame(self._suspect)
             self._suspect = None
+
+    def _blame(self, block: Block) -> None:
+        self._ledger.failed(block.rule, block.seen, block.raw)
 
     def _hello(self, block: Block, frame: Frame, arrival_s: float) -> None:
         first = self._device.hello is None
@@ -134,10 +141,22 @@ class ConformanceChecker:
             self._status = StatusCheck(self._ledger, self._streams)
             self._clock = HostClock()
             self._damaged_at = {}
+            self._own_seq = None
         if first and self._early_data == 0:
             self._ledger.failed("hello-first", "DATA from seq 0 on came before HELLO")
         elif started and hello.uptime_us < _JUST_STARTED_US and not (first and self._early_data):
             self._ledger.passed("hello-first")
+
+    def _own(self, block: Block, frame: Frame) -> None:
+        """What all frames of the device itself have in common. An ACK's seq is the id of its COMMAND."""
+        if frame.stream != DEVICE_STREAM:
+            self._ledger.failed("stream", f"{frame.type.name} of stream {frame.stream}", block.raw)
+        if frame.type is FrameType.ACK:
+            return
+        if self._own_seq is not None and (frame.seq - self._own_seq - 1) & 0xFFFF >= 0x8000:
+            seen = f"stream {DEVICE_STREAM} ({frame.type.name}): seq {frame.seq} after {self._own_seq}"
+            self._ledger.failed("seq", seen, block.raw)
+        self._own_seq = frame.seq
 
     def _data(self, block: Block, frame: Frame, arrival_s: float) -> None:
         if self._device.hello is None:
@@ -145,9 +164,9 @@ class ConformanceChecker:
             return
         if frame.stream >= len(self._streams):
             seen = f"stream {frame.stream}, and HELLO lists {len(self._streams)}"
-            self._ledger.failed("data-stream", seen, block.raw)
+            self._ledger.failed("stream", seen, block.raw)
             return
-        self._ledger.passed("data-stream")
+        self._ledger.passed("stream")
         stream = self._streams[frame.stream]
         lost = stream.lost
         damaged = self._damaged != self._damaged_at.get(frame.stream, self._damaged)

@@ -57,7 +57,11 @@ RULES = {
             "boot_id is new at every start, and only then",
             "count starts in EEPROM or draw a true random number; an unseeded rand() gives the same one every time",
         ),
-        Rule("data-stream", "DATA is of a stream that HELLO lists", "number streams from 0 in HELLO's order"),
+        Rule(
+            "stream",
+            "DATA is of a stream that HELLO lists, all else of stream 255",
+            "number streams from 0 in HELLO's order; HELLO, TIME, STATUS and ACK are of stream 255",
+        ),
         Rule(
             "data-size",
             "n samples of the stream's type fill the payload",

@@ -13,9 +13,11 @@ from cobs import cobs
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from edgepain.errors import PortError
 from edgepain.firmware_bridge import wearable as wearable_module
-from edgepain.firmware_bridge.conformance import RULES, ConformanceChecker, Verdict
+from edgepain.firmware_bridge.conformance import RULES, ConformanceChecker, Verdict, check_port, port_check
 from edgepain.firmware_bridge.edgeframe import Flags, Frame, FrameDecoder, FrameType, encode
+from edgepain.firmware_bridge.pty_link import PtyLink
 from edgepain.firmware_bridge.wearable import HELLO, STATUS, Wearable
 from edgepain.signal import Modality, Recording, Signal
 
@@ -219,7 +221,7 @@ MISTAKES = [
     ("type", sometimes(30, lambda frame: [frame, Frame(FrameType.COMMAND, 255, 1, 0, b"\1")]), set(), {}),
     ("baud", sound, set(), {"baud": 2400}),
     ("hello-period", on(FrameType.HELLO, lambda frame: [], asked=False), {"hello-first"}, {}),
-    ("hello-period", on(FrameType.HELLO, lambda frame: [frame, frame]), set(), {}),
+    ("hello-period", on(FrameType.HELLO, lambda frame: [frame, frame]), {"seq"}, {}),
     ("hello-on-request", on(FrameType.HELLO, lambda frame: [], asked=True), set(), {}),
     ("hello-first", first_hellos_lost(), set(), {}),
     ("hello-content", on(FrameType.HELLO, lambda frame: replace(frame, payload=b'{"device": "x"}')), set(), {}),
@@ -235,11 +237,13 @@ MISTAKES = [
     ("hello-names", stream(0, 1, "kOhm"), set(), {}),
     ("boot-id", new_boot_every_time(), set(), {}),
     ("boot-id", hello(boot_id=1), set(), {"reboot_s": 6.0}),
-    ("data-stream", on(DATA, lambda frame: replace(frame, stream=frame.stream + 2)), set(), {}),
+    ("stream", on(DATA, lambda frame: replace(frame, stream=frame.stream + 2)), set(), {}),
+    ("stream", on(FrameType.STATUS, lambda frame: replace(frame, stream=0)), set(), {}),
     ("data-size", on(DATA, lambda frame: replace(frame, count=len(frame.payload))), set(), {}),
     ("data-size", on(DATA, lambda frame: replace(frame, count=0)), set(), {}),
     ("flags", on(DATA, lambda frame: replace(frame, flags=0x10)), set(), {}),
     ("seq", on(DATA, lambda frame: replace(frame, seq=0)), set(), {}),
+    ("seq", on(FrameType.STATUS, lambda frame: replace(frame, seq=0)), set(), {}),
     ("seq", on(DATA, lambda frame: replace(frame, seq=-frame.seq)), {"time-step"}, {}),
     ("overrun", on(DATA, lambda frame: replace(frame, flags=0)), set(), {"drop": every(20)}),
     ("overrun", on(DATA, lambda frame: replace(frame, flags=Flags.OVERRUN)), set(), {}),
@@ -254,7 +258,7 @@ MISTAKES = [
     ("values", on(DATA, limits), set(), {}),
     ("values", on(DATA, missing), set(), {}),
     ("status-period", on(FrameType.STATUS, lambda frame: []), set(), {}),
-    ("status-period", on(FrameType.STATUS, lambda frame: [frame, replace(frame, t_us=frame.t_us + 100)]), set(), {}),
+    ("status-period", on(FrameType.STATUS, lambda frame: [frame, replace(frame, t_us=frame.t_us + 100)]), {"seq"}, {}),
     ("status-content", without("drops", FrameType.STATUS), set(), {}),
     ("status-content", status(battery=87), set(), {}),
     ("status-content", cbor(FrameType.STATUS, lambda says: {**says, "uptime_s": says["uptime_s"] * 1000}), set(), {}),
@@ -400,3 +404,30 @@ def test_a_port_that_is_not_there_is_port_trouble(tmp_path):
     result = run(tmp_path / "none")
     assert (result.returncode, result.stdout) == (6, "")
     assert "no such port" in result.stderr
+
+
+def test_a_port_that_goes_away_is_port_trouble(simulate, tmp_path):
+    link = tmp_path / "wearable"
+    with simulate("--link", link, "--unplug", "1:60"):
+        result = run(link, "--seconds", 5)
+    assert (result.returncode, result.stdout) == (6, "")
+    assert "went away during the check" in result.stderr
+
+
+def test_a_silent_port_is_port_trouble(monkeypatch):
+    monkeypatch.setattr(port_check, "FIRST_FRAME_S", 0.3)
+    link = PtyLink()
+    link.plug()
+    try:
+        with pytest.raises(PortError, match=r"not a byte in 0\.3 s, asked or not"):
+            check_port(link.port, 115_200, 3.0)
+    finally:
+        link.unplug()
+
+
+def test_a_board_that_prints_text_is_told_so(monkeypatch, simulate):
+    monkeypatch.setattr(port_check, "FIRST_FRAME_S", 2.0)
+    with simulate("--device", "lines", "--duration", 30) as device:
+        (framing,) = [each for each in check_port(device.port, 115_200, 3.0) if each.verdict is Verdict.FAIL]
+    assert framing.rule.name == "framing"
+    assert "there is text in it" in framing.seen

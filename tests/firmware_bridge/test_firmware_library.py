@@ -350,3 +350,14 @@ def test_an_earlier_time_does_not_turn_the_clock(firmware):
     firmware.frames()
     firmware("poll", 7_000_000)
     assert parse_hello(firmware.frames()[0].payload).uptime_us == 7_000_000
+
+
+@pytest.mark.skipif(not shutil.which("avr-gcc"), reason="avr-gcc is missing: apt-get install gcc-avr avr-libc")
+def test_it_compiles_for_an_atmega328p_with_nothing_in_its_ram(tmp_path):
+    built = tmp_path / "edgeframe.o"
+    command = ["avr-gcc", *STRICT, "-Os", "-mmcu=atmega328p", "-c", SOURCES / "edgeframe.c", "-o", built]
+    assert subprocess.run(command, capture_output=True, text=True, check=False).stderr == ""
+    sizes = subprocess.run(["avr-size", built], capture_output=True, text=True, check=True).stdout.splitlines()[1]
+    flash, data, bss = map(int, sizes.split()[:3])
+    assert flash < 5000
+    assert (data, bss) == (0, 0)
