@@ -15,8 +15,8 @@ def command(names: tuple[str, ...], probe: bool, lsl: bool, as_json: bool) -> No
 
     The guess is by USB vendor and product only; nothing is opened and nothing is sent. With --probe, every port, or
     only PORT, is opened, listened to and asked: that takes up to 14 s a port, and restarts most Arduino boards. The
-    first name is what `edgepain run --port` takes. With --lsl, the network is asked for streams of the Lab Streaming Layer: `edgepain run
-    --device lsl --port` takes their names.
+    first name is what `edgepain run --port` takes. With --lsl, the network is asked for streams of the
+    Lab Streaming Layer: `edgepain run --device lsl --port` takes their names.
 
     \b
     Examples:

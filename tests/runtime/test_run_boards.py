@@ -1,5 +1,7 @@
 """`edgepain run` over simulated boards, and text lines: a decision, its latency, and what is refused."""
 
+from edgepain.firmware_bridge import read_recording
+
 WIRING = ["--device-option", "bvp=A1", "--device-option", "ecg=none", "--device-option", "rate_hz=100"]
 
 
@@ -55,3 +57,15 @@ def test_decisions_come_of_text_lines(live, simulate, e4_session):
     assert [round(s["rate_hz"]) for s in told["streams"]] == [64, 64]
     assert run.summary["frames"] == 60 * 64
     assert run.summary["malformed"] == 0
+
+
+def test_what_is_on_the_port_is_found_out(live, simulate, e4_session, tmp_path):
+    log = tmp_path / "auto.wire"
+    with (
+        simulate(e4_session, "--device", "shimmer3", "--speed", 10) as device,
+        live(device.port, "--device", "auto", "--record", log, "--give-up", 1) as run,
+    ):
+        run.until(lambda line: line["type"] == "decision" and line["label"] is not None)
+        assert run.end() == 6, "the board is gone at the end"
+    assert "shimmer3 at 115200 baud (certain" in run.of("link")[0]["detail"]
+    assert read_recording(log).metadata["device"] == "shimmer3"
