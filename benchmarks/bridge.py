@@ -9,6 +9,7 @@ import msgspec
 import numpy as np
 
 from edgepain.benchmarks import byte_loops
+from edgepain.benchmarks.clock_error import ClockRow, clock_rows
 from edgepain.benchmarks.machine import Machine, this_machine
 from edgepain.firmware_bridge import device_kind
 from edgepain.firmware_bridge.bitalino import FRAME_BYTES, BitalinoDecoder, pack
@@ -40,11 +41,15 @@ class BridgeRow(msgspec.Struct, frozen=True):
 
 
 class BridgeReport(msgspec.Struct, frozen=True):
-    """What was measured on which machine, and the latency from a frame's last byte to its samples (5 ms of it)."""
+    """What was measured on which machine, and the latency from a frame's last byte to its samples (5 ms of it).
+
+    clocks: errors of host times over synthetic links.
+    """
 
     machine: Machine
     rows: tuple[BridgeRow, ...]
     byte_to_sample_us: float
+    clocks: tuple[ClockRow, ...]
 
 
 def benchmark_bridge(megabytes: float = 8.0, rounds: int = 3) -> BridgeReport:
@@ -53,7 +58,7 @@ def benchmark_bridge(megabytes: float = 8.0, rounds: int = 3) -> BridgeReport:
     Raises ValueError where a decoder and its loop find different frames.
     """
     rows = tuple(_row(*case, rounds) for case in _cases(int(megabytes * 1e6)))
-    return BridgeReport(this_machine(), rows, _byte_to_sample_us())
+    return BridgeReport(this_machine(), rows, _byte_to_sample_us(), clock_rows())
 
 
 Count = Callable[[bytes, int], int]

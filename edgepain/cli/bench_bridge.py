@@ -12,6 +12,8 @@ import click
 def command(megabytes: float, rounds: int, as_json: bool) -> None:
     """Measure every decoder of a wire format on one core, beside a plain loop over the bytes in the same run.
 
+    And how far host times are off over synthetic links that stall, with clocks 60 ppm apart.
+
     \b
     Examples:
       edgepain bench bridge
@@ -38,4 +40,11 @@ def command(megabytes: float, rounds: int, as_json: bool) -> None:
     out = Console()
     out.print(table)
     out.print(f"5 ms of BITalino frames become samples in {report.byte_to_sample_us:.0f} µs (median).")
+    clocks = Table("link (synthetic)", title="ms that host times are off at the most: median, worst session")
+    for heading in ("lower envelope", "least squares", "in the first minute", "stated"):
+        clocks.add_column(heading, justify="right")
+    for clock in report.clocks:
+        pairs = (clock.envelope_ms, clock.least_squares_ms, clock.first_minute_ms)
+        clocks.add_row(clock.link, *(f"{median:.1f}, {worst:.1f}" for median, worst in pairs), f"{clock.stated_ms:.1f}")
+    out.print(clocks)
     out.print(f"{report.machine.processor}, {report.machine.system}", highlight=False, markup=False)

@@ -27,12 +27,15 @@ def test_every_decoder_stands_beside_its_loop():
     ]
     assert all(row["large_mb_s"] > row["loop_mb_s"] > 0 for row in report["rows"])
     assert all(row["frames"] > 1000 for row in report["rows"])
+    assert all(row["envelope_ms"][1] < 5 for row in report["clocks"])
+    assert all(row["least_squares_ms"][0] > 2 * row["envelope_ms"][1] for row in report["clocks"])
 
 
 def test_a_person_gets_a_table():
     text = bench("--megabytes", "1", "--rounds", "1")
     assert "byte loop" in text
     assert "become samples in" in text
+    assert "lower envelope" in text
 
 
 def test_a_loop_that_finds_other_frames_is_not_compared(monkeypatch):

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from edgepain.benchmarks.clock_error import LINKS, synthetic_arrivals
 from edgepain.firmware_bridge.clock import DeviceClock
 
 
@@ -74,34 +75,10 @@ def test_a_signal_that_is_sent_after_others_does_not_turn_time_back():
     assert clock.skew().ppm == pytest.approx(0.0, abs=1.0)
 
 
-LINKS = ["usb", "bluetooth", "one frame a second"]
-
-
-def over(link: str, seconds: float, skew_ppm: float, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Device times, arrivals, and when what was sampled would have arrived without any jitter.
-
-    SYNTHETIC: a delay that is the link's own, jitter, and stalls of 0.2 to 0.9 s every 8 s with a burst after each.
-    """
-    random = np.random.default_rng(seed)
-    true_s = np.arange(0.0, seconds, {"usb": 1 / 25, "bluetooth": 1 / 12, "one frame a second": 1.0}[link])
-    jitter_s = {
-        "usb": lambda n: random.uniform(0, 0.016, n),
-        "bluetooth": lambda n: random.gamma(2, 0.004, n),
-        "one frame a second": lambda n: random.exponential(0.006, n),
-    }[link](true_s.size)
-    arrival_s, begin_s = true_s + jitter_s, random.exponential(8.0)
-    while begin_s < seconds:
-        end_s = begin_s + random.uniform(0.2, 0.9)
-        arrival_s = np.where((arrival_s >= begin_s) & (arrival_s < end_s), end_s + jitter_s / 10, arrival_s)
-        begin_s = end_s + random.exponential(8.0)
-    arrival_s = 1000.0 + np.maximum.accumulate(arrival_s)
-    return true_s * (1 + skew_ppm * 1e-6), arrival_s, 1000.0 + true_s
-
-
 @pytest.mark.parametrize("seed", range(8))
 @pytest.mark.parametrize("skew_ppm", [-60.0, 60.0])
 def test_over_bluetooth_that_stalls_times_are_right_to_5_ms_from_a_minute_on(skew_ppm, seed):
-    device_s, arrivals_s, true_s = over("bluetooth", 120.0, skew_ppm, seed)
+    device_s, arrivals_s, true_s = synthetic_arrivals(LINKS["Bluetooth"], 120.0, skew_ppm, seed)
     clock, first, second = DeviceClock(), [], []
     for k in range(device_s.size):
         clock.update(device_s[k], arrivals_s[k])
@@ -126,7 +103,7 @@ def test_over_bluetooth_that_stalls_times_are_right_to_5_ms_from_a_minute_on(ske
 def test_the_error_is_within_the_stated_uncertainty_19_times_of_20(link, seconds):
     random, within, stated_ms = np.random.default_rng(7), [], []
     for seed in range(100):
-        device_s, arrivals_s, true_s = over(link, seconds, random.uniform(-100, 100), seed)
+        device_s, arrivals_s, true_s = synthetic_arrivals(LINKS[link], seconds, random.uniform(-100, 100), seed)
         clock = DeviceClock()
         for pair in zip(device_s, arrivals_s, strict=True):
             clock.update(*pair)
