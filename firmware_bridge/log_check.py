@@ -53,7 +53,7 @@ class DamageCheck(msgspec.Struct, frozen=True):
 class LogCheck(msgspec.Struct, frozen=True):
     """What a log holds. time_basis, clock_skew_ppm, time_uncertainty_ms: of each start, see `LoggedClock`.
 
-    described: whether the log's own description of the device is sound.
+    slept_s: how long the computer slept in it. described: whether the log's own description of the device is sound.
     """
 
     log: str
@@ -65,6 +65,7 @@ class LogCheck(msgspec.Struct, frozen=True):
     time_basis: tuple[str, ...]
     clock_skew_ppm: tuple[float | None, ...]
     time_uncertainty_ms: tuple[float | None, ...]
+    slept_s: float
     signals: dict[str, SignalCheck]
     markers: tuple[MarkerCheck, ...]
     wire: LinkStats
@@ -81,7 +82,6 @@ def check_log(path: Path | str) -> LogCheck:
     session = read_log(path)
     clocks = [segment.clock for segment in session.segments]
     signals = {str(modality): _signal(session, modality) for modality in session.modalities}
-    zero_s = session.begin_s if clocks else None
     return LogCheck(
         log=str(path),
         device=session.segments[0].info.name if clocks else None,
@@ -92,13 +92,14 @@ def check_log(path: Path | str) -> LogCheck:
         time_basis=tuple(str(clock.basis) for clock in clocks),
         clock_skew_ppm=tuple(clock.skew_ppm for clock in clocks),
         time_uncertainty_ms=tuple(clock.uncertainty_ms for clock in clocks),
+        slept_s=sum(seconds for _, seconds in session.sleeps),
         signals=signals,
         markers=tuple(
             MarkerCheck(session.marker_s(m) if clocks else 0.0, m.label, m.value, m.source) for m in session.markers
         ),
         wire=session.stats,
         damage=tuple(
-            DamageCheck(stretch.lost_bytes, _after(stretch.after_s, zero_s), _after(stretch.before_s, zero_s))
+            DamageCheck(stretch.lost_bytes, _moment(session, stretch.after_s), _moment(session, stretch.before_s))
             for stretch in session.damage
         ),
         described=bool(session.recording.metadata),
@@ -139,5 +140,5 @@ def _signal(session: LoggedSession, modality: Modality) -> SignalCheck:
     )
 
 
-def _after(at_s: float | None, zero_s: float | None) -> float | None:
-    return None if at_s is None or zero_s is None else at_s - zero_s
+def _moment(session: LoggedSession, at_s: float | None) -> float | None:
+    return None if at_s is None or not session.segments else session.moment_s(at_s)

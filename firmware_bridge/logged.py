@@ -16,7 +16,8 @@ from edgepain.errors import DataError
 from edgepain.firmware_bridge.logged_clock import LoggedClock, TimeBasis, fit
 from edgepain.firmware_bridge.recorder import Damage, WireRecording
 from edgepain.firmware_bridge.replay import ReplaySource
-from edgepain.signal import DeviceInfo, LinkStats, Marker, Modality, Samples
+from edgepain.firmware_bridge.sleep_watch import is_sleep
+from edgepain.signal import DeviceInfo, LinkState, LinkStats, Marker, Modality, Samples
 
 # Two samples further apart than this many periods have a gap between them.
 GAP_PERIODS = 1.5
@@ -40,7 +41,7 @@ class LoggedSignal:
 
 @dataclass(frozen=True)
 class Segment:
-    """What came of one start of the device."""
+    """What came of one start of the device, or between two sleeps of the computer."""
 
     info: DeviceInfo
     signals: Mapping[Modality, LoggedSignal]
@@ -49,7 +50,10 @@ class Segment:
 
 @dataclass(frozen=True)
 class LoggedSession:
-    """Everything in a log. openings: how often the line was opened."""
+    """Everything in a log, on the computer's time: its monotonic clock, and the time that it slept.
+
+    openings: how often the line was opened. sleeps: moments of the monotonic clock, and seconds slept there.
+    """
 
     path: Path
     recording: WireRecording
@@ -57,6 +61,7 @@ class LoggedSession:
     markers: tuple[Marker, ...]
     stats: LinkStats
     openings: int
+    sleeps: tuple[tuple[float, float], ...]
 
     @property
     def modalities(self) -> tuple[Modality, ...]:
@@ -87,6 +92,10 @@ class LoggedSession:
     def times_s(self, segment: Segment, modality: Modality) -> npt.NDArray[np.float64]:
         """Times [n] of a signal's samples, seconds after the first sample of the log."""
         return segment.clock.host_s(segment.signals[modality].device_s) - self.begin_s
+
+    def moment_s(self, monotonic_s: float) -> float:
+        """Time of a moment of the monotonic clock, seconds after the first sample of the log."""
+        return monotonic_s + sum(seconds for at_s, seconds in self.sleeps if at_s <= monotonic_s) - self.begin_s
 
     def marker_s(self, marker: Marker) -> float:
         """Time of a marker, seconds after the first sample of the log."""
@@ -148,11 +157,11 @@ class _Start:
         self._device_s: list[float] = []
         self._arrival_s: list[float] = []
 
-    def push(self, samples: Samples) -> None:
+    def push(self, samples: Samples, slept_s: float) -> None:
         if samples.values.size:
             self._parts.setdefault(samples.modality, []).append(samples)
             self._device_s.append(float(samples.times_s[-1]))
-            self._arrival_s.append(samples.arrival_s)
+            self._arrival_s.append(samples.arrival_s + slept_s)
 
     def segment(self) -> Segment | None:
         """None where nothing came."""
@@ -173,6 +182,9 @@ class _Start:
 def read_log(path: Path | str) -> LoggedSession:
     """Decode a whole log as a live session would have. Raises DataError as `ReplaySource` does."""
     source = ReplaySource(path)
+    sleeps = [(m.at_s, m.value or 0.0) for m in source.recording if isinstance(m, Marker) and is_sleep(m)]
+    naps = iter(sleeps)
+    slept_s = 0.0
     starts: list[_Start] = []
     markers: list[Marker] = []
     while events := source.recv(0.0):
@@ -180,13 +192,23 @@ def read_log(path: Path | str) -> LoggedSession:
             if isinstance(event, DeviceInfo):
                 starts.append(_Start(event))
             elif isinstance(event, Samples):
-                starts[-1].push(event)
+                starts[-1].push(event, slept_s)
             elif isinstance(event, Marker):
-                markers.append(event)
-    stats = source.stats()
+                markers.append(replace(event, at_s=event.at_s + slept_s))
+            elif event.state is LinkState.SUSPENDED:
+                slept_s += next(naps)[1]
+                starts += [_Start(start.info) for start in starts[-1:]]
     segments = [segment for start in starts if (segment := start.segment()) is not None]
     openings = sum(not chunk.data for chunk in source.recording.chunks)
-    return LoggedSession(Path(path), source.recording, _on_one_axis(segments), tuple(markers), stats, openings)
+    return LoggedSession(
+        Path(path),
+        source.recording,
+        _on_one_axis(segments),
+        tuple(markers),
+        source.stats(),
+        openings,
+        tuple(sleeps),
+    )
 
 
 def _on_one_axis(segments: list[Segment]) -> tuple[Segment, ...]:

@@ -9,7 +9,7 @@ from enum import Enum
 import numpy as np
 import numpy.typing as npt
 
-from edgepain.firmware_bridge.clock import MIN_SPAN_S, WINDOW_S, DeviceClock
+from edgepain.firmware_bridge.clock import MIN_SPAN_S, QUARTZ_PPM, WINDOW_S, DeviceClock
 
 _Times = npt.NDArray[np.float64]
 
@@ -38,7 +38,7 @@ class LoggedClock:
     assumed) or device (its seconds are no true seconds, such as those of a recording played fast: they are kept, and
     moments of the host's clock are moved between them by what arrived when). skew_ppm: how fast it ran against the
     host's, as a whole. uncertainty_ms: 95 of 100 stretches of 5 s have an arrival this near to the line, or nearer.
-    Both are None where unknown.
+    Without a skew, that of a quartz comes on top. Both are None where unknown.
     """
 
     basis: TimeBasis
@@ -99,7 +99,7 @@ def fit(device_s: Sequence[float], arrival_s: Sequence[float]) -> LoggedClock:
     d = device.min() + np.array([0.0, 1.0])
     if believable and span_s < MIN_SPAN_S:
         late = arrivals - device
-        uncertainty_ms = _uncertainty_ms(device, late - late.min())
+        uncertainty_ms = _uncertainty_ms(device, late - late.min()) + QUARTZ_PPM * 1e-3 * span_s
         return LoggedClock(TimeBasis.OFFSET, None, uncertainty_ms, d, d + late.min(), device, arrivals)
     clock = LoggedClock(TimeBasis.DEVICE, None, None, d, d, device, arrivals)
     return clock.with_device_seconds(float(arrivals[0] - device[0]))

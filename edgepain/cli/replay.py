@@ -89,6 +89,8 @@ def _show(found: LogCheck) -> None:
     click.echo(f"{found.log}: {found.device or 'no device that introduced itself'}, {found.seconds:.1f} s")
     if found.begin:
         click.echo(f"begins {found.begin}; started {found.starts} times, line opened {found.openings} times")
+    if found.slept_s:
+        click.echo(f"the computer slept for {found.slept_s:.1f} s of it")
     for name, s in found.signals.items():
         click.echo(
             f"{name}: {s.samples} samples at {s.rate_hz:g} Hz in {s.unit}, {s.seconds:.1f} s; "

@@ -34,11 +34,11 @@ def log(tmp_path: Path) -> Path:
             frame = wearable.hello(due.at_s) if due.stream < 0 else wearable.data(due)
             if due.stream == STATUS or frame is None or 8.0 <= due.at_s < 10.0:
                 continue
+            if due.stream < 0 and due.at_s == 14.0:
+                recorder.write(1014.0, b"")
             recorder.write(1000.01 + due.at_s, encode(frame))
             if due.stream < 0 and due.at_s in (4.0, 6.0):
                 recorder.note(Marker(1000.0 + due.at_s, 1.7e9 + due.at_s, "NRS", due.at_s, "key"))
-            if due.stream < 0 and due.at_s == 14.0:
-                recorder.write(1014.0, b"")
     return path
 
 
@@ -126,6 +126,31 @@ def test_damage_of_the_file_is_placed_in_time(log):
     assert last["before_s"] is None
     assert found["wire"]["frames_lost"] >= 1
     assert "damaged: " in checked(log).stdout
+
+
+def test_a_sleep_of_the_computer_is_time_that_went_by(tmp_path):
+    """Its monotonic clock stood still for ten minutes after 30 s; the device measured on."""
+    path = tmp_path / "slept.wire"
+    values = np.zeros(64 * 700, np.float32)
+    wearable = Wearable(Recording("s", "r", {Modality.BVP: Signal(Modality.BVP, values, 64.0)}))
+    with open_recording(path, {"device": "edgeframe"}) as recorder:
+        slept = False
+        for due in wearable.schedule():
+            frame = wearable.hello(due.at_s) if due.stream < 0 else wearable.data(due)
+            if due.stream == STATUS or frame is None or 30.0 <= due.at_s < 630.0:
+                continue
+            if not slept and due.at_s >= 630.0:
+                slept = True
+                recorder.note(Marker(1030.0, 1.7e9 + 630, "the computer slept", 600.0, "host"))
+            recorder.write(1000.0 + due.at_s - (600.0 if slept else 0.0), encode(frame))
+        recorder.note(Marker(1100.0, 1.7e9 + 700, "end", None, "key"))
+    found = json.loads(checked(path, "--json").stdout)
+    assert found["slept_s"] == 600.0
+    assert found["seconds"] == pytest.approx(700, abs=0.5)
+    assert found["time_basis"] == ["offset", "fitted"]
+    (gap,) = found["signals"]["bvp"]["missing"]
+    assert gap["end_s"] - gap["begin_s"] == pytest.approx(600, abs=2.1)
+    assert [marker["at_s"] for marker in found["markers"]] == pytest.approx([700], abs=0.5)
 
 
 def test_a_damaged_description_is_said(log):
