@@ -211,3 +211,35 @@ def test_wrong_options_are_one_line(record, terminal, tmp_path, arguments, compl
         assert recording.end() == 2
     assert complaint in recording.errors
     assert log.read_bytes() == b"precious"
+
+
+def test_a_live_session_has_markers_where_asked(exported, simulate, e4_session, tmp_path):
+    log = tmp_path / "live.wire"
+    command = [sys.executable, "-m", "edgepain", "run", "--json", "--model", str(exported.root), "--record", str(log)]
+    with (
+        simulate(e4_session, "--speed", 10) as device,
+        subprocess.Popen(
+            [*command, "--port", device.port, "--marker", "h=heat on"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=ENVIRONMENT,
+        ) as process,
+    ):
+        try:
+            lines: list[dict[str, Any]] = []
+            for text in process.stdout:
+                lines.append(json.loads(text))
+                if lines[-1]["type"] == "device":
+                    process.stdin.write("NRS 4\n")
+                    process.stdin.flush()
+                if lines[-1]["type"] == "marker":
+                    break
+            process.send_signal(signal.SIGINT)
+            process.communicate(timeout=60)
+        finally:
+            process.kill()
+    assert (lines[-1]["label"], lines[-1]["value"], lines[-1]["source"]) == ("NRS", 4.0, "stdin")
+    assert process.returncode == 0
+    assert [(event.label, event.value) for event in played(log) if isinstance(event, Marker)] == [("NRS", 4.0)]
