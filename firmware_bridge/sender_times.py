@@ -7,6 +7,8 @@ import numpy.typing as npt
 
 from edgepain.firmware_bridge.line_times import HostTimes
 
+# No sender stamps better than this.
+RESOLUTION_HZ = 1e6
 # Two samples less than this share of a period apart were stamped when they were sent, not when they were taken…
 _CLOSE = 0.5
 # … and so many of them are no hiccup.
@@ -20,7 +22,7 @@ class SenderTimes:
 
     Stamps are believed, gaps included, until some lie closer than samples can: several were sent at once, or stamped on
     their way. From then on samples are a period apart and held to the earliest stamps of each second (`HostTimes`).
-    lost: samples that are missing by the stamps. dropped: samples not later than those before.
+    lost: samples that are missing by the stamps. dropped: samples not a microsecond later than those before.
     """
 
     def __init__(self, rate_hz: float) -> None:
@@ -56,7 +58,7 @@ class SenderTimes:
 
     def _believe(self, stamps_s: npt.NDArray[np.float64]) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.bool_]]:
         before = np.maximum.accumulate(np.concatenate(([self._last_s], stamps_s)))[:-1]
-        later = stamps_s > before
+        later = stamps_s > before + 1.0 / RESOLUTION_HZ
         kept = stamps_s[later]
         self.dropped += int(stamps_s.size - kept.size)
         if kept.size:

@@ -12,7 +12,7 @@ from edgepain.firmware_bridge.assembler import RESTART_GAP_S
 from edgepain.firmware_bridge.channels import ChannelOptions, Chosen, choose_channels
 from edgepain.firmware_bridge.clock import DeviceClock
 from edgepain.firmware_bridge.messages import VALUE_TYPES, Chunk, Described, Offset, Unpacker
-from edgepain.firmware_bridge.sender_times import SenderTimes
+from edgepain.firmware_bridge.sender_times import RESOLUTION_HZ, SenderTimes
 from edgepain.signal import DeviceInfo, LinkStats, Samples, StreamInfo
 from edgepain.signal.offset import SteadyOffset
 
@@ -170,7 +170,8 @@ class StreamsDriver:
         if not times_s.size:
             return []
         assert self._zero_s is not None
-        session_s = times_s - self._zero_s + self._base_s
+        # Times that are whole in µs come out exact, whatever the clock's zero: windows then begin at the same samples.
+        session_s = np.round((times_s - self._zero_s + self._base_s) * RESOLUTION_HZ) / RESOLUTION_HZ
         self._end_s = max(self._end_s, float(session_s[-1]))
         here_s = arrival_s if track.offset_s is None else float(stamps_s[-1]) + track.offset_s
         self.clock.update(float(session_s[-1]), here_s)

@@ -9,8 +9,8 @@ from __future__ import annotations
 import os
 import re
 import socket
+import stat
 from collections.abc import Iterator
-from contextlib import closing
 from typing import Any
 
 from edgepain.errors import ConfigError
@@ -25,20 +25,24 @@ def outlet(info: Any, everywhere: bool) -> Any:
     if not everywhere:
         ports = {int(port) for port in re.findall(r"_port>(\d+)<", made.get_info().as_xml())} | {_MULTICAST_PORT}
         for opened in _sockets():
-            with closing(opened):
-                if _port(opened) in ports:
-                    _keep_here(opened)
+            if _port(opened) in ports:
+                _keep_here(opened)
     return made
 
 
 def _sockets() -> Iterator[socket.socket]:
-    """Copies of all sockets of this process."""
+    """Copies of all sockets of this process, each closed when the next is asked for."""
     for name in os.listdir("/proc/self/fd"):
         try:
-            yield socket.socket(fileno=os.dup(int(name)))
+            copy = os.dup(int(name))
         except OSError:
-            # No socket, or closed meanwhile.
+            # Closed meanwhile.
             continue
+        if not stat.S_ISSOCK(os.fstat(copy).st_mode):
+            os.close(copy)
+            continue
+        with socket.socket(fileno=copy) as opened:
+            yield opened
 
 
 def _port(opened: socket.socket) -> int:
