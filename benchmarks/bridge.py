@@ -9,12 +9,15 @@ import msgspec
 import numpy as np
 
 from edgepain.benchmarks import byte_loops
+from edgepain.benchmarks.bridge_streams import StreamRow, benchmark_streams
 from edgepain.benchmarks.clock_error import ClockRow, clock_rows
 from edgepain.benchmarks.machine import Machine, this_machine
 from edgepain.firmware_bridge import device_kind
 from edgepain.firmware_bridge.bitalino import FRAME_BYTES, BitalinoDecoder, pack
 from edgepain.firmware_bridge.edgeframe import Frame, FrameDecoder, FrameType, encode
+from edgepain.firmware_bridge.lines import LineSplitter
 from edgepain.firmware_bridge.shimmer import ShimmerDecoder, encode_packets
+from edgepain.firmware_bridge.sketches import LinesOptions, open_sketch
 from edgepain.signal import Samples
 
 # Read at once: what a replay hands over, and what a serial port holds at most.
@@ -43,13 +46,14 @@ class BridgeRow(msgspec.Struct, frozen=True):
 class BridgeReport(msgspec.Struct, frozen=True):
     """What was measured on which machine, and the latency from a frame's last byte to its samples (5 ms of it).
 
-    clocks: errors of host times over synthetic links.
+    clocks: errors of host times over synthetic links. streams: each device at its own pace.
     """
 
     machine: Machine
     rows: tuple[BridgeRow, ...]
     byte_to_sample_us: float
     clocks: tuple[ClockRow, ...]
+    streams: tuple[StreamRow, ...]
 
 
 def benchmark_bridge(megabytes: float = 8.0, rounds: int = 3) -> BridgeReport:
@@ -58,7 +62,7 @@ def benchmark_bridge(megabytes: float = 8.0, rounds: int = 3) -> BridgeReport:
     Raises ValueError where a decoder and its loop find different frames.
     """
     rows = tuple(_row(*case, rounds) for case in _cases(int(megabytes * 1e6)))
-    return BridgeReport(this_machine(), rows, _byte_to_sample_us(), clock_rows())
+    return BridgeReport(this_machine(), rows, _byte_to_sample_us(), clock_rows(), benchmark_streams())
 
 
 Count = Callable[[bytes, int], int]
@@ -90,11 +94,19 @@ def _cases(size: int) -> Iterator[tuple[str, bytes, int, Count, Callable[[bytes]
         _count_shimmer,
         lambda data: len(byte_loops.shimmer_packets(data, packet)),
     )
+    wire = _lines(size)
+    whole = wire.index(b"\n", LOOP_BYTES) + 1
+    yield "text lines, three numbers", wire, whole, _count_lines, lambda data: len(byte_loops.text_lines(data))
 
 
 def _count_shimmer(data: bytes, read: int) -> int:
     decoder = ShimmerDecoder(2, 256)
     return sum(len(block.ticks) for piece in _pieces(data, read) for block in decoder.feed(piece))
+
+
+def _count_lines(data: bytes, read: int) -> int:
+    splitter, sketch = LineSplitter(), open_sketch(LinesOptions())
+    return sum(sketch.read(line) is not None for piece in _pieces(data, read) for line in splitter.feed(piece))
 
 
 def _count_edgeframe(data: bytes, read: int) -> int:
@@ -144,6 +156,14 @@ def _bitalino(size: int, channels: int) -> bytes:
     most = np.array([1024] * 4 + [64] * 2)[:channels]
     count = size // FRAME_BYTES[channels - 1]
     return pack(np.random.default_rng(0).integers(0, most, (count, channels)).astype(np.uint16))
+
+
+def _lines(size: int) -> bytes:
+    """Time in ms, EDA in µS, a pulse wave; the first line is cut, as on attach."""
+    random, count = np.random.default_rng(0), size // 22
+    eda, bvp = random.uniform(0, 20, count), random.integers(0, 1024, count)
+    rows = zip(range(count), eda.tolist(), bvp.tolist(), strict=True)
+    return b"ting\r\n" + b"".join(b"%d,%.6f,%d\r\n" % (1000 + 8 * k, eda_us, wave) for k, eda_us, wave in rows)
 
 
 def _shimmer(count: int) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from zlib import crc32
 
 _NIBBLE_CRC = [0, 3, 6, 5, 12, 15, 10, 9, 11, 8, 13, 14, 7, 4, 1, 2]
@@ -84,3 +85,17 @@ def edgeframe_frames(wire: bytes) -> list[tuple[int, list[float]]]:
             block.append(byte)
             left -= 1
     return frames
+
+
+def text_lines(wire: bytes) -> list[list[float]]:
+    """Numbers of lines of comma-separated ones, whatever they are: no format, no range, no end of a line's length."""
+    lines = []
+    line = ""
+    for byte in wire:
+        if byte != 10:
+            line += chr(byte)
+            continue
+        with contextlib.suppress(ValueError):
+            lines.append([float(cell) for cell in line.strip().split(",")])
+        line = ""
+    return lines

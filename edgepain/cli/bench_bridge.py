@@ -40,6 +40,13 @@ def command(megabytes: float, rounds: int, as_json: bool) -> None:
     out = Console()
     out.print(table)
     out.print(f"5 ms of BITalino frames become samples in {report.byte_to_sample_us:.0f} µs (median).")
+    streams = Table("device at its own pace", title="read every 20 ms, one core")
+    for heading in ("kB/s", "% of a core", "byte to sample, µs", "p99"):
+        streams.add_column(heading, justify="right")
+    for stream in report.streams:
+        latency = (f"{us:.0f}" for us in (stream.byte_to_sample_us, stream.byte_to_sample_p99_us))
+        streams.add_row(stream.device, f"{stream.wire_kb_s:.2f}", f"{stream.processor_percent:.2f}", *latency)
+    out.print(streams)
     clocks = Table("link (synthetic)", title="ms that host times are off at the most: median, worst session")
     for heading in ("lower envelope", "least squares", "in the first minute", "stated"):
         clocks.add_column(heading, justify="right")

@@ -24,8 +24,19 @@ def test_every_decoder_stands_beside_its_loop():
         "BITalino, 4 channels",
         "BITalino, 6 channels",
         "Shimmer3, GSR and PPG",
+        "text lines, three numbers",
     ]
-    assert all(row["large_mb_s"] > row["loop_mb_s"] > 0 for row in report["rows"])
+    assert [row["device"].split(",")[0] for row in report["streams"]] == [
+        "edgeframe",
+        "BITalino",
+        "Shimmer3",
+        "text lines",
+    ]
+    for row in report["streams"]:
+        assert 0 < row["byte_to_sample_us"] <= row["byte_to_sample_p99_us"]
+        assert 0 < row["processor_percent"] < 100
+    # The loop over text checks nothing of what it reads, and is faster.
+    assert all(row["large_mb_s"] > row["loop_mb_s"] > 0 for row in report["rows"][:-1])
     assert all(row["frames"] > 1000 for row in report["rows"])
     assert all(row["envelope_ms"][1] < 5 for row in report["clocks"])
     assert all(row["least_squares_ms"][0] > 2 * row["envelope_ms"][1] for row in report["clocks"])
@@ -35,6 +46,7 @@ def test_a_person_gets_a_table():
     text = bench("--megabytes", "1", "--rounds", "1")
     assert "byte loop" in text
     assert "become samples in" in text
+    assert "% of a core" in text
     assert "lower envelope" in text
 
 
