@@ -58,6 +58,7 @@ class FixedFrameDecoder(ABC, Generic[BlockT]):
         self._locked: bool
         self._fresh: bool
         self._skipped: int
+        self._count: int
         self.restart()
 
     def restart(self) -> None:
@@ -65,13 +66,13 @@ class FixedFrameDecoder(ABC, Generic[BlockT]):
         self._pending = np.empty(0, np.uint8)
         self._last, self._last_place = None, 0
         self._locked = self._fresh = False
-        self._skipped = 0
+        self._skipped, self._count = 0, _LEAST_BLOCK
 
     def feed(self, data: bytes) -> list[BlockT]:
         """The frames that `data` completes."""
         buffer = np.concatenate((self._pending, np.frombuffer(data, np.uint8)))
         blocks: list[BlockT] = []
-        at, count = 0, _LEAST_BLOCK
+        at, count = 0, self._count
         while True:
             if not self._locked:
                 skipped, found = self._find(buffer[at:], count)
@@ -90,7 +91,7 @@ class FixedFrameDecoder(ABC, Generic[BlockT]):
             taken = self._take(buffer[at : at + there * self._size].reshape(there, self._size), blocks)
             at += taken * self._size
             count = min(2 * count, _MOST_BLOCK)
-        self._pending = buffer[at:].copy()
+        self._pending, self._count = buffer[at:].copy(), count
         return blocks
 
     @abstractmethod
