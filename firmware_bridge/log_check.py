@@ -53,7 +53,8 @@ class DamageCheck(msgspec.Struct, frozen=True):
 class LogCheck(msgspec.Struct, frozen=True):
     """What a log holds. time_basis, clock_skew_ppm, time_uncertainty_ms: of each start, see `LoggedClock`.
 
-    slept_s: how long the computer slept in it. described: whether the log's own description of the device is sound.
+    slept_s: how long the computer slept in it. stray_markers: left out, see `LoggedSession`. described: whether the
+    log's own description of the device is sound.
     """
 
     log: str
@@ -66,6 +67,7 @@ class LogCheck(msgspec.Struct, frozen=True):
     clock_skew_ppm: tuple[float | None, ...]
     time_uncertainty_ms: tuple[float | None, ...]
     slept_s: float
+    stray_markers: int
     signals: dict[str, SignalCheck]
     markers: tuple[MarkerCheck, ...]
     wire: LinkStats
@@ -93,6 +95,7 @@ def check_log(path: Path | str) -> LogCheck:
         clock_skew_ppm=tuple(clock.skew_ppm for clock in clocks),
         time_uncertainty_ms=tuple(clock.uncertainty_ms for clock in clocks),
         slept_s=sum(seconds for _, seconds in session.sleeps),
+        stray_markers=session.stray_markers,
         signals=signals,
         markers=tuple(
             MarkerCheck(session.marker_s(m) if clocks else 0.0, m.label, m.value, m.source) for m in session.markers

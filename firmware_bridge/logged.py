@@ -21,6 +21,9 @@ from edgepain.signal import DeviceInfo, LinkState, LinkStats, Marker, Modality, 
 
 # Two samples further apart than this many periods have a gap between them.
 GAP_PERIODS = 1.5
+# What is longer was not recorded, but damaged.
+LONGEST_S = 50 * 86_400.0
+_STRAY_S = 3600.0
 
 
 @dataclass(frozen=True)
@@ -53,6 +56,7 @@ class LoggedSession:
     """Everything in a log, on the computer's time: its monotonic clock, and the time that it slept.
 
     openings: how often the line was opened. sleeps: moments of the monotonic clock, and seconds slept there.
+    stray_markers: such as were made more than an hour before or after everything else, and were left out.
     """
 
     path: Path
@@ -62,6 +66,7 @@ class LoggedSession:
     stats: LinkStats
     openings: int
     sleeps: tuple[tuple[float, float], ...]
+    stray_markers: int
 
     @property
     def modalities(self) -> tuple[Modality, ...]:
@@ -180,7 +185,10 @@ class _Start:
 
 
 def read_log(path: Path | str) -> LoggedSession:
-    """Decode a whole log as a live session would have. Raises DataError as `ReplaySource` does."""
+    """Decode a whole log as a live session would have.
+
+    Raises DataError as `ReplaySource` does, and where times are damaged beyond sense.
+    """
     source = ReplaySource(path)
     sleeps = [(m.at_s, m.value or 0.0) for m in source.recording if isinstance(m, Marker) and is_sleep(m)]
     naps = iter(sleeps)
@@ -199,16 +207,39 @@ def read_log(path: Path | str) -> LoggedSession:
                 slept_s += next(naps)[1]
                 starts += [_Start(start.info) for start in starts[-1:]]
     segments = [segment for start in starts if (segment := start.segment()) is not None]
+    near = [marker for marker in markers if _near(marker, segments)]
     openings = sum(not chunk.data for chunk in source.recording.chunks)
-    return LoggedSession(
+    session = LoggedSession(
         Path(path),
         source.recording,
         _on_one_axis(segments),
-        tuple(markers),
+        tuple(near),
         source.stats(),
         openings,
         tuple(sleeps),
+        len(markers) - len(near),
     )
+    _require_true_times(session)
+    return session
+
+
+def _near(marker: Marker, segments: list[Segment]) -> bool:
+    if not segments:
+        return True
+    begin_s = min(float(segment.clock.arrivals_s.min()) for segment in segments)
+    end_s = max(float(segment.clock.arrivals_s.max()) for segment in segments)
+    return begin_s - _STRAY_S <= marker.at_s <= end_s + _STRAY_S
+
+
+def _require_true_times(session: LoggedSession) -> None:
+    for segment in session.segments:
+        for modality in segment.signals:
+            times_s = session.times_s(segment, modality)
+            if not (np.isfinite(times_s).all() and times_s.min() >= 0 and times_s.max() <= LONGEST_S):
+                raise DataError(
+                    f"{session.path}: times in it are damaged (of {modality}, up to {times_s.max():.3g} s); "
+                    "what can be saved of it, `edgepain run --replay` reads"
+                )
 
 
 def _on_one_axis(segments: list[Segment]) -> tuple[Segment, ...]:

@@ -112,6 +112,8 @@ def _show(found: LogCheck) -> None:
     for marker in found.markers:
         value = "" if marker.value is None else f" {marker.value:g}"
         click.echo(f"marker at {marker.at_s:.2f} s: {marker.label}{value}")
+    if found.stray_markers:
+        click.echo(f"{found.stray_markers} markers of another time are left out")
     if not found.described:
         click.echo("damaged: what the log says of itself (device, start); it was taken for an edgeframe device's")
     for stretch in found.damage:

@@ -20,9 +20,8 @@ from edgepain.signal import Modality
 
 _Ints: TypeAlias = npt.NDArray[np.int64]
 
-# Samples of one signal in one microsecond, and the longest recording: both together fit 63 bits.
+# Samples of one signal in one microsecond, at most: with the microseconds of the longest recording they fit 63 bits.
 _TURNS = 2**20
-_LONGEST_S = 2**42 / 1e6
 
 
 @dataclass(frozen=True)
@@ -104,7 +103,7 @@ def _keys(session: LoggedSession, modality: Modality) -> tuple[_Ints, _Ints]:
     first = np.maximum.accumulate(np.where(fresh, np.arange(us.size), 0))
     turn = np.empty(us.size, np.int64)
     turn[order] = np.arange(us.size) - first
-    if times_s.max() > _LONGEST_S or turn.max() >= _TURNS:
-        raise DataError(f"{session.path}: its times are not those of a recording; `edgepain replay --check` shows them")
+    if turn.max() >= _TURNS:
+        raise DataError(f"{session.path}: {turn.max()} samples of {modality} in one microsecond; its times are damaged")
     segment = np.concatenate([np.full(s.signals[modality].values.size, number) for number, s in parts])
     return us * _TURNS + turn, segment

@@ -1,5 +1,6 @@
 """Converted recordings, opened again by the usual readers and compared with the log sample by sample."""
 
+import contextlib
 import json
 import subprocess
 import sys
@@ -16,7 +17,7 @@ import pytest
 import pyxdf
 
 from edgepain.errors import ConfigError, DataError
-from edgepain.firmware_bridge import open_recording
+from edgepain.firmware_bridge import open_recording, read_recording
 from edgepain.firmware_bridge.convert import FORMATS, convert_log, output_path
 from edgepain.firmware_bridge.edgeframe import encode
 from edgepain.firmware_bridge.logged import LoggedSession, read_log
@@ -245,3 +246,29 @@ def test_the_command_converts_several_and_tells_of_damage(log, tmp_path):
     assert done.stdout.splitlines()[0] == f"{out / 'a.xdf'}: eda: 548 samples, bvp: 8770 samples; 4 markers"
     assert "bytes of it are damaged" in done.stderr
     assert {path.name for path in out.iterdir()} == {"a.xdf", "b.xdf"}
+
+
+@pytest.mark.parametrize("kind", list(FORMATS))
+def test_a_damaged_log_is_converted_or_refused_in_one_line(log, tmp_path, kind):
+    """Bytes of chunks that were damaged before they were recorded, and of the file."""
+    random = np.random.default_rng(7)
+    for turn in range(6):
+        path = tmp_path / f"{turn}.wire"
+        with open_recording(path, {"device": "edgeframe"}) as recorder:
+            for chunk in read_recording(log).chunks[:: turn + 1]:
+                data = bytearray(chunk.data)
+                for at in random.integers(0, len(data), random.poisson(0.2)) if data else ():
+                    data[at] ^= 1 << random.integers(0, 8)
+                late_s = 1e300 if turn == 5 else float(random.normal(0, 1e-3 * 10.0**turn))
+                recorder.write(chunk.arrival_s + late_s, bytes(data))
+            for at_s in (-1e9, 5010.0, 1e300):
+                recorder.note(Marker(at_s, 1.7e9, "\x00<&>\n\"'", 1e300, "\ud7ff"))
+        whole = bytearray(path.read_bytes())
+        for at in random.integers(200, len(whole), 5 * turn):
+            whole[at] ^= 255
+        path.write_bytes(whole)
+        with contextlib.suppress(DataError):
+            session = convert_log(path, kind, tmp_path / f"{turn}.{kind}")
+            assert turn or session.stray_markers == 2
+        assert not list(tmp_path.glob(".*"))
+    assert list(tmp_path.glob(f"*.{kind}"))
