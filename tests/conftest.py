@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 # Whoever waits for a port to come back would take that of another test: pseudo-terminals are numbered anew.
-WITH_PORTS = re.compile(r"\b(simulate|openpty|PtyLink|BoardSimulator|DeviceSource)\b|\"--live\"")
+WITH_PORTS = re.compile(r"\b(simulate|openpty|PtyLink|BoardSimulator|DeviceSource)\b|\"--live\"|\"ward\"")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

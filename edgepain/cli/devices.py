@@ -10,7 +10,8 @@ import click
 def command(name: str | None) -> None:
     """List the wearables that `edgepain run --device` reads, or only the one called NAME.
 
-    Other packages add theirs by an entry point of the group edgepain.devices (docs/devices.md).
+    Which of those on serial ports is plugged in, --device auto finds out. Other packages add theirs
+    by an entry point of the group edgepain.devices (docs/devices.md).
 
     \b
     Examples:
