@@ -19,8 +19,6 @@ from edgepain.firmware_bridge.bitalino_board import SimulatedBitalino
 from edgepain.firmware_bridge.bitalino_driver import BitalinoOptions
 from edgepain.firmware_bridge.identify import identify
 from edgepain.firmware_bridge.recognise import recognise
-from edgepain.firmware_bridge.shimmer_board import SimulatedShimmer
-from edgepain.firmware_bridge.shimmer_units import ShimmerOptions
 from edgepain.signal import Modality
 
 BITALINO = ["--device", "bitalino", "--device-option", "bvp=A1", "--device-option", "ecg=none"]
@@ -175,14 +173,20 @@ def test_noise_is_nothing():
         assert recognise(random.bytes(2000), 115_200) is None
 
 
-def test_the_questions_leave_a_shimmer_and_a_bitalino_at_rest():
-    """What is sent to find one device, in the order in which it is sent, starts none of the others."""
-    recording = packaged_recording()
-    shimmer = SimulatedShimmer(recording, ShimmerOptions())
-    assert shimmer.obey(b"\x3f", 0.0).startswith(b"\xff\x25"), "it answers, so that it is asked no other's question"
-    assert not shimmer.measuring
-    bitalino = SimulatedBitalino(recording, BitalinoOptions(bvp="A1", ecg="none"))
+@pytest.mark.parametrize("device", ["shimmer3", "bitalino"])
+def test_a_device_at_rest_is_left_at_rest(simulate, device):
+    """No question that is meant for others starts it: what to one is 'version' is 'measure' to another."""
+    with simulate("--device", device, "--loop") as simulated:
+        identify(simulated.port)
+        with serial.Serial(simulated.port, 115_200, timeout=0.5) as port:
+            assert port.read(1) == b""
+            if device == "shimmer3":
+                port.write(b"\x72")
+                assert port.read(4) == b"\xff\x8a\x71\x00", "it does not measure"
+
+
+def test_what_asks_a_shimmer_starts_no_bitalino():
+    bitalino = SimulatedBitalino(packaged_recording(), BitalinoOptions(bvp="A1", ecg="none"))
     bitalino.obey(b"\x3f", 0.0)
     assert not bitalino.measuring
     assert bitalino.obey(b"\x00\x07", 0.3).startswith(b"BITalino_v")
-    assert not bitalino.measuring
