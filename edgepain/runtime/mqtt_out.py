@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import ssl
+import sys
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
@@ -63,6 +64,8 @@ class MqttOut:
         self._sent = self._dropped = self._links = 0
         self._news: deque[tuple[str, Any]] = deque()
         self._connected = self._resuming = False
+        # Until the broker is known to be away, it may still answer.
+        self._hopeful = True
         self._told: set[str] = set()
         self._trouble = f"no answer of {address.host}:{address.port} yet"
         self._client = self._start(address)
@@ -104,7 +107,7 @@ class MqttOut:
                 self._sent += what in self._in_flight
                 self._in_flight.discard(what)
             else:
-                self._turn(kind == "connected", what)
+                self._turn(kind, what)
         # After a break paho first sends again what was on its way: later messages wait for that, to stay in order.
         self._resuming = self._resuming and bool(self._in_flight)
         while self._waiting and self._connected and not self._resuming and len(self._in_flight) < MAX_IN_FLIGHT:
@@ -117,7 +120,7 @@ class MqttOut:
             return self._totals
         deadline_s = time.monotonic() + FINISH_S
         self.pulse()
-        while self._connected and (self._waiting or self._in_flight) and time.monotonic() < deadline_s:
+        while self._hopeful and (self._waiting or self._in_flight) and time.monotonic() < deadline_s:
             time.sleep(0.02)
             self.pulse()
         if self._connected:
@@ -146,16 +149,18 @@ class MqttOut:
         self._waiting.append((self._topics[kind], msgspec.json.encode(content)))
         self.pulse()
 
-    def _turn(self, connected: bool, why: str) -> None:
-        if connected:
+    def _turn(self, kind: str, why: str) -> None:
+        self._connected = self._hopeful = kind == "connected"
+        if self._connected:
             self._resuming = True
             self._tell(f"MQTT: connected; {len(self._waiting) + len(self._in_flight)} messages waited")
             self._told.clear()
-        elif why not in self._told:
+            return
+        self._trouble = why
+        if kind not in self._told:
             self._tell(f"MQTT: no broker ({why}); messages wait")
-            self._told.add(why)
-        self._connected = connected
-        self._trouble = why or self._trouble
+        # A broker that refuses hangs up, too.
+        self._told |= {kind, "lost"}
 
     def _start(self, address: MqttAddress) -> Any:
         try:
@@ -198,7 +203,8 @@ class MqttOut:
             news.append(("sent", mid))
 
         client.on_connect, client.on_disconnect, client.on_publish = on_connect, on_disconnect, on_publish
-        client.on_connect_fail = lambda client, _: news.append(("lost", f"{where} does not answer"))
+        # paho calls this while it handles the error.
+        client.on_connect_fail = lambda client, _: news.append(("lost", f"{where}: {sys.exc_info()[1]}"))
 
 
 _KINDS = ("decision", "link", "status")
