@@ -1,4 +1,4 @@
-"""How many frames of a device without a clock are missing, where their sequence number is too short to tell.
+"""How many frames are missing of a device whose sequence number, or clock, is too short to tell.
 
 A frame is measured every 1/rate and can arrive late, never early. The smallest delay of the last seconds is the floor;
 what is above it is behind:
@@ -28,12 +28,12 @@ _MOST_READS = 2048
 
 
 class Arrears:
-    """What is missing of a stream of `rate_hz` in whole `turns` of its sequence number."""
+    """What is missing of a stream that counts to `turn` and begins anew, `rate_hz` a second, `step` a frame."""
 
-    def __init__(self, rate_hz: float, turn: int) -> None:
+    def __init__(self, rate_hz: float, turn: int, step: int = 1) -> None:
         self._rate_hz = rate_hz
         self._turn = turn
-        self._steady_s = max(_STEADY_S, _STEADY_FRAMES / rate_hz)
+        self._steady_s = max(_STEADY_S, _STEADY_FRAMES * step / rate_hz)
         self._equal = _EQUAL_S * rate_hz
         self._slack = min(self._equal, turn / 4)
         self._arrival_s: float | None = None
@@ -43,10 +43,10 @@ class Arrears:
         self._doubt: tuple[float, int] | None = None
 
     def missing(self, count: int, arrival_s: float) -> int | None:
-        """Frames that were lost beside those counted, a multiple of `turn`; None while that cannot be told.
+        """What was lost beside what is counted, a multiple of `turn`; None while that cannot be told.
 
-        count: frames by their sequence number when the last of them arrived at `arrival_s`, never less than before.
-        What this gave is not to be added to it. The answer is the least that fits.
+        count: by the sequence number of the last frame that arrived at `arrival_s`, never less than before. What this
+        gave is not to be added to it. The answer is the least that fits.
         """
         silent = self._arrival_s is not None and arrival_s - self._arrival_s >= SILENCE_S
         self._arrival_s = arrival_s

@@ -9,6 +9,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from edgepain.firmware_bridge.arrears import Arrears
 from edgepain.firmware_bridge.assembler import RESTART_GAP_S
 from edgepain.firmware_bridge.clock import DeviceClock
 from edgepain.firmware_bridge.driver import DeviceKind
@@ -28,9 +29,8 @@ from edgepain.signal import DeviceInfo, LinkStats, Modality, Samples, StreamInfo
 
 # After an automatic change of range the firmware repeats the old sample for so long.
 RANGE_CHANGE_S = 0.08
-# Time of two bytes turns every 2 s. Arrivals tell how many turns a silence of so long took; below, they jitter.
+# Time of two bytes turns every 2 s.
 _TURN = 1 << 16
-_HOST_GAP_S = 1.0
 _NAMES = {"gsr": "Shimmer3 GSR+", "exg": "Shimmer3 ECG"}
 
 
@@ -50,6 +50,8 @@ class ShimmerDriver:
         self._zero: int | None = None
         self._base_s = self._end_s = self._arrival_s = 0.0
         self._last_tick = self._turned = self._lost_by_clock = 0
+        self._arrears: Arrears | None = None
+        self._waiting: list[tuple[Packets, float]] = []
         self._range: int | None = None
         self._range_until = self._range_switches = self._clipped = 0
 
@@ -68,19 +70,17 @@ class ShimmerDriver:
         self._bytes_read += len(data)
         events: list[DeviceInfo | Samples] = []
         if inquired := self._dialogue.hear(data, self._introduced):
-            events.append(self._introduce(inquired, arrival_s))
+            events += [*self._release(0), self._introduce(inquired, arrival_s)]
             data = inquired.rest
         before = self.frames
         blocks = self._decoder.feed(data) if self._introduced else []
-        if blocks:
-            self._turned += self._turns(blocks, arrival_s) * _TURN
-        for block in blocks:
-            events += self._block(block, arrival_s)
         self._bytes_unframed = 0 if self.frames > before else self._bytes_unframed + len(data)
         if blocks:
+            events += self._take(blocks, arrival_s)
             self._arrival_s = arrival_s
             self._dialogue.data_came(arrival_s)
-            self.clock.update(self._end_s, arrival_s)
+            if not self._waiting:
+                self.clock.update(self._end_s, arrival_s)
         return events
 
     def cut(self) -> None:
@@ -151,21 +151,25 @@ class ShimmerDriver:
         self._decoder = ShimmerDecoder(self._order, self._divider, self._options.crc, self._dialogue.time_bytes)
         self._decoder.counters = counters
         self._zero, self._range, self._range_until, self._turned = None, None, 0, 0
+        self._arrears = Arrears(CLOCK_HZ, _TURN, self._divider) if self._dialogue.time_bytes == 2 else None
         self.clock.reset()
         rate_hz = CLOCK_HZ / self._divider
         measured = (Modality.ECG,) if self._unit == "exg" else (Modality.EDA, Modality.BVP)[: len(self._order)]
         streams = tuple(StreamInfo(modality, modality.unit, rate_hz) for modality in measured)
         return DeviceInfo(_NAMES[self._unit], self._dialogue.firmware, self._starts, streams)
 
-    def _turns(self, blocks: list[Packets], arrival_s: float) -> int:
-        """How many turns more than they say a clock of 16 bits made before `blocks`, by the host's clock."""
-        silent_s = arrival_s - self._arrival_s
-        if self._zero is None or self._dialogue.time_bytes > 2 or silent_s < _HOST_GAP_S:
-            return 0
-        told_s = (int(blocks[-1].ticks[-1]) + self._turned - self._last_tick) / CLOCK_HZ
-        turns = max(round((silent_s - told_s) * CLOCK_HZ / _TURN), 0)
-        self._lost_by_clock += turns * _TURN // self._divider
-        return turns
+    def _take(self, blocks: list[Packets], arrival_s: float) -> list[Samples]:
+        """Samples of `blocks`, which wait while it is not known how often a clock of 16 bits turned before them."""
+        missing = self._arrears.missing(int(blocks[-1].ticks[-1]), arrival_s) if self._arrears else 0
+        self._waiting += [(block, arrival_s) for block in blocks]
+        return [] if missing is None else self._release(missing)
+
+    def _release(self, missing: int) -> list[Samples]:
+        """What waited, after a silence that was `missing` ticks longer than times say."""
+        waiting, self._waiting = self._waiting, []
+        self._turned += missing
+        self._lost_by_clock += missing // self._divider
+        return [samples for block, arrival_s in waiting for samples in self._block(block, arrival_s)]
 
     def _block(self, block: Packets, arrival_s: float) -> list[Samples]:
         ticks = block.ticks + self._turned

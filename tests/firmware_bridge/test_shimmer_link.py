@@ -265,18 +265,36 @@ def test_the_firmware_tells_how_long_its_time_is(firmware, size):
     np.testing.assert_allclose(times_s, np.arange(600) / 128)
 
 
-@pytest.mark.parametrize("gap_s", [1.5, 1.9, 2.0, 2.5, 6.25])
-def test_whole_turns_of_a_short_time_are_told_by_the_host(gap_s):
-    first = encode_packets(np.arange(128) * 256, np.full((128, 2), 1000), time_bytes=2).tobytes()
+def short_times(first: int, last: int) -> bytes:
+    """Packets of these numbers at 128 Hz, with times of 16 bits."""
+    return encode_packets(np.arange(first, last) * 256, np.full((last - first, 2), 1000), time_bytes=2).tobytes()
+
+
+@pytest.mark.parametrize("gap_s", [0.5, 1.5, 1.9, 2.0, 2.5, 6.25])
+def test_whole_turns_of_a_short_time_show_when_packets_come_as_they_are_measured(gap_s):
     begin = 128 + round(gap_s * 128)
-    later = encode_packets((begin + np.arange(64)) * 256, np.full((64, 2), 1000), time_bytes=2).tobytes()
     shimmer = driver(time_bits="16", unit="gsr")
-    shimmer.feed(INQUIRED + first, 1.0)
-    events = shimmer.feed(later, 1.5 + gap_s)
-    times_s = next(e.times_s for e in events if isinstance(e, Samples))
-    assert times_s[0] == pytest.approx(begin / 128)
+    events = [*shimmer.feed(INQUIRED + short_times(0, 128), 1.0)]
+    for k in range(150):
+        events += shimmer.feed(short_times(begin + 2 * k, begin + 2 * k + 2), (begin + 2 * k + 2) / 128)
+    times_s = np.concatenate([e.times_s for e in events if isinstance(e, Samples) and e.modality is Modality.EDA])
+    np.testing.assert_allclose(times_s, [k / 128 for k in (*range(128), *range(begin, begin + 300))])
     assert shimmer.stats(0).frames_lost == round(gap_s * 128)
     assert shimmer.stats(0).lost_is_minimum
+
+
+@pytest.mark.parametrize("stall_s", [1.2, 1.9, 3.0, 7.5])
+def test_a_backlog_in_several_reads_is_no_turn_of_a_short_time(stall_s):
+    shimmer, last = driver(time_bits="16", unit="gsr"), 128 + round(stall_s * 128)
+    events, now_s = [*shimmer.feed(INQUIRED + short_times(0, 128), 1.0)], 1.0 + stall_s
+    for begin in range(128, last, 20):
+        events += shimmer.feed(short_times(begin, min(begin + 20, last)), now_s)
+        now_s += 0.02
+    for begin in range(last, last + 300, 2):
+        events += shimmer.feed(short_times(begin, begin + 2), max((begin + 2) / 128, now_s))
+    times_s = np.concatenate([e.times_s for e in events if isinstance(e, Samples) and e.modality is Modality.EDA])
+    np.testing.assert_allclose(times_s, np.arange(last + 300) / 128)
+    assert shimmer.stats(0).frames_lost == 0
 
 
 @pytest.fixture(scope="session")
