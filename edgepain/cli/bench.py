@@ -70,7 +70,8 @@ def command(
 
     Every engine runs in a process of its own, on one thread, in turns with the others. What cannot be measured
     here reads n/a and says why. `edgepain bench train` measures training instead, `edgepain bench bridge` the decoders
-    of wearables, and `edgepain bench fuzz` feeds them damaged bytes; see their own --help.
+    of wearables, `edgepain bench ward` many of these at once, and `edgepain bench fuzz` feeds them damaged bytes; see
+    their own --help.
 
     \b
     Examples:
@@ -83,6 +84,7 @@ def command(
       edgepain bench train
       edgepain bench bridge
       edgepain bench fuzz
+      edgepain bench ward
     """
     if compare:
         _compare(bundle, *compare)

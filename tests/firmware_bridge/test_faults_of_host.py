@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from edgepain.errors import PortError
 from edgepain.firmware_bridge import DeviceSource, ReplaySource, read_recording
 from edgepain.firmware_bridge.edgeframe import Frame, FrameType, encode
 from edgepain.firmware_bridge.hello import Hello, StreamHello, encode_hello
@@ -147,6 +148,24 @@ def test_a_second_reader_is_named(terminals, other_reader):
     for change in events:
         assert isinstance(change, LinkChange)
         assert f"(pid {other.pid}) too, which takes part of the bytes" in change.detail
+
+
+SESSION = (
+    "import sys, time; from edgepain.firmware_bridge import DeviceSource; "
+    "source = DeviceSource(sys.argv[1]); print('open', flush=True); time.sleep(60)"
+)
+
+
+def test_a_busy_port_names_who_has_it(terminals):
+    terminal = terminals()
+    with subprocess.Popen([sys.executable, "-c", SESSION, terminal.port], stdout=subprocess.PIPE, text=True) as other:
+        try:
+            assert other.stdout is not None
+            other.stdout.readline()
+            with pytest.raises(PortError, match=rf"busy; .* \(pid {other.pid}\) has it open, close that first"):
+                DeviceSource(terminal.port)
+        finally:
+            other.kill()
 
 
 def test_holders_are_read_from_proc(tmp_path):
