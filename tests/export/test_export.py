@@ -45,6 +45,11 @@ def optimized_operators(path: Path, tmp_path: Path) -> Counter[str]:
     return Counter(node.op_type for node in model.graph.node)
 
 
+def shapes_of(model: onnx.ModelProto) -> list[onnx.ValueInfoProto]:
+    graph = onnx.shape_inference.infer_shapes(model, strict_mode=True).graph
+    return [*graph.input, *graph.value_info]
+
+
 @pytest.mark.parametrize("fusion", ["pooled", "sequence"])
 @pytest.mark.parametrize(("classes", "steps", "stride"), [(2, 40, 1), (3, 40, 1), (2, 42, 4)])
 def test_lean_network_is_the_same_function(small_run: Any, fusion: str, classes: int, steps: int, stride: int) -> None:
@@ -95,6 +100,11 @@ def test_traced_graph_answers_like_torch(small_run: Any, fusion: str, steps: int
     assert operators["Conv"] == 6
     assert not operators.keys() & {"BatchNormalization", "Dropout", "Loop", "Scan"}
     assert operators["Pad"] == (0 if stride == 1 else 2)
+    shapes = {v.name: [d.dim_value for d in v.type.tensor_type.shape.dim] for v in shapes_of(model)}
+    for node in model.graph.node:
+        if node.op_type == "Transpose":
+            (moved,) = ([axis for axis in a.ints if shapes[node.input[0]][axis] != 1] for a in node.attribute)
+            assert moved != sorted(moved), f"{node.name} copies {shapes[node.input[0]]} and moves nothing"
     assert [(o.domain, o.version) for o in model.opset_import] == [("", 18)]
 
 
