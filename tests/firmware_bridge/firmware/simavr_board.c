@@ -14,7 +14,6 @@
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -106,7 +105,7 @@ static void wait_for_reader(int far_end) {
     do {
         usleep(10000);
         tcgetattr(far_end, &now);
-    } while (!stopped && memcmp(&before, &now, sizeof now) == 0);
+    } while (!stopped && now.c_cflag == before.c_cflag);
     usleep(BOOT_LOADER_US);
 }
 
