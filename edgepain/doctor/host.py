@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from edgepain.firmware_bridge.sleep_watch import Clocks, host_clocks
 
 _TIMEX_BYTES = 512
+_RECORD_BYTES = 65_536
+# priority, number, microseconds of the kernel's clock, flags; what happened
+_WOKE = re.compile(rb"\d+,\d+,(\d+),[^;]*;PM: suspend exit")
 
 
 def _clock_state() -> int:
@@ -61,6 +66,26 @@ class Host:
     def programs(self) -> set[str]:
         """Names of the programs that run."""
         return {name for path in self.proc.glob("[0-9]*/comm") if (name := text(path))}
+
+    def woke_s(self) -> float | None:
+        """When the computer last woke, on the monotonic clock, by the kernel's log; None where that may not be read."""
+        woke_s = None
+        for record in _records(self.dev / "kmsg"):
+            if (told := _WOKE.match(record)) is not None:
+                woke_s = int(told[1]) / 1e6
+        return woke_s
+
+
+def _records(log: Path) -> Iterator[bytes]:
+    """Each read of /dev/kmsg gives one record; a file gives its lines."""
+    with contextlib.suppress(OSError):
+        fd = os.open(log, os.O_RDONLY | os.O_NONBLOCK)
+        try:
+            # At the end there is nothing to wait for, which is an error of its own.
+            while data := os.read(fd, _RECORD_BYTES):
+                yield from data.split(b"\n")
+        finally:
+            os.close(fd)
 
 
 def text(path: Path) -> str:

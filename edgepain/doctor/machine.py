@@ -68,7 +68,7 @@ def _sleep(host: Host) -> Check:
         return ok(name, "this computer has not slept since it was started")
     count = text(host.sys / "power/suspend_stats/success")
     times = f" in {count} times" if count.isdigit() else ""
+    woke_s = host.woke_s()
+    when = "when is not told" if woke_s is None else f"it woke {(awake_s - woke_s) / 60:.0f} min ago"
     todo = "switch sleeping off for sessions: systemd-inhibit --what=sleep:idle:handle-lid-switch edgepain run …"
-    return warning(
-        name, f"this computer slept {slept_s / 60:.1f} min{times} since it was started; when is not told", todo
-    )
+    return warning(name, f"this computer slept {slept_s / 60:.1f} min{times} since it was started; {when}", todo)

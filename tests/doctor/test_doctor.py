@@ -71,6 +71,12 @@ def sleep(tree: Tree) -> None:
     tree.write("sys/power/suspend_stats/success", "3\n")
 
 
+def awake_again(tree: Tree) -> None:
+    tree.host = replace(tree.host, clocks=lambda: (1000.0, 4600.0))
+    log = "6,1,100000000,-;PM: suspend exit\n6,2,880000000,-;PM: suspend exit\n6,3,881000000,-;usb 1-1: reset\n"
+    tree.write("dev/kmsg", log)
+
+
 def permission(tree: Tree) -> None:
     tree.host = replace(tree.host, may_open=lambda port: False)
 
@@ -110,7 +116,14 @@ def unplugged(tree: Tree) -> None:
     [
         (governor, "CPU speed", Status.WARNING, "powersave", "scaling_governor"),
         (clock, "system clock", Status.WARNING, "not kept in time", "set-ntp"),
-        (sleep, "sleep", Status.WARNING, "slept 2.0 min in 3 times", "systemd-inhibit"),
+        (
+            sleep,
+            "sleep",
+            Status.WARNING,
+            "slept 2.0 min in 3 times since it was started; when is not told",
+            "systemd-inhibit",
+        ),
+        (awake_again, "sleep", Status.WARNING, "slept 60.0 min since it was started; it woke 2 min ago", "inhibit"),
         (permission, "permission", Status.FAILS, "group ", "usermod -aG"),
         (reader, "other programs", Status.FAILS, "open in minicom (pid 77)", "close that"),
         (no_name, "stable name", Status.WARNING, "none in", "99-edgepain.rules"),
