@@ -201,3 +201,11 @@ def test_a_folder_without_rules_or_sessions_says_what_to_do(tmp_path: Path) -> N
     (tmp_path / "sessions.toml").write_text(RULES)
     with pytest.raises(DataError, match="edgepain convert --to parquet"):
         open_dataset("sessions", tmp_path)
+
+
+def test_one_session_with_a_signal_more_changes_nothing_for_the_others(root: Path) -> None:
+    table(MARKS).assign(ecg_mv=lambda frame: frame["bvp_au"]).to_csv(root / "S03.csv", index=False)
+    dataset = open_dataset("sessions", root)
+    assert dataset.modalities == (Modality.EDA, Modality.BVP)
+    assert reasons(dataset) == []
+    assert len(list(dataset.recordings("S03"))) == 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +16,8 @@ from edgepain.train.datasets.session_rules import RULES, load_rules
 
 class Sessions(Dataset):
     """Files `<root>/<subject>_<anything>.parquet` or `.csv`, one a session, and `<root>/sessions.toml`, which says what
-    their markers mean (see `session_rules`). Sessions of a subject come in the order of their names."""
+    their markers mean (see `session_rules`). Sessions of a subject come in the order of their names. Signals are those
+    that more than half of the sessions have; one that lacks any of them is left out."""
 
     name = "sessions"
     ordered = True
@@ -33,7 +35,9 @@ class Sessions(Dataset):
             raise DataError(
                 f"{root}: no session here that can be used; make some with `edgepain convert --to parquet --out {root}`"
             )
-        self.modalities = tuple(m for m in Modality if any(m in there for there in self._signals.values()))
+        # Neither one session with a signal more nor one with a signal less decides for all others.
+        count = Counter(modality for there in self._signals.values() for modality in there)
+        self.modalities = tuple(m for m in Modality if 2 * count[m] > len(self._signals))
         self.holdouts: Mapping[str, tuple[str, ...]] = {}
         self.placement = Placement()
 
