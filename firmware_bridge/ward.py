@@ -57,8 +57,7 @@ class Ward:
         with self._news:
             while True:
                 now_s = time.monotonic()
-                for reader in self._readers.values():
-                    reader.look(now_s, self._hung_s)
+                self._look(now_s)
                 events = [(name, event) for name, reader in self._readers.items() for event in reader.take()]
                 if events or now_s >= deadline_s or not self.alive:
                     return events
@@ -72,6 +71,7 @@ class Ward:
     def members(self) -> list[WardMember]:
         """Every source, as it is now."""
         with self._news:
+            self._look(time.monotonic())
             return [reader.member() for reader in self._readers.values()]
 
     def close(self) -> None:
@@ -81,6 +81,10 @@ class Ward:
         end_s = time.monotonic() + CLOSE_S
         for reader in self._readers.values():
             reader.join(max(end_s - time.monotonic(), 0.0))
+
+    def _look(self, now_s: float) -> None:
+        for reader in self._readers.values():
+            reader.look(now_s, self._hung_s)
 
     def __enter__(self) -> Ward:
         return self
