@@ -44,6 +44,8 @@ QUANTIZED_SUFFIX = "_quantized"
 PERCENTILES = (100.0, 99.99, 99.9, 99.5)
 # Convolutions and LSTM stay in float where INT8 would move the probabilities of training windows further on average.
 MAX_MEAN_DIFFERENCE = 0.005
+# Or would change more than this share of their labels.
+MAX_CHANGED = 0.01
 
 
 @dataclass(frozen=True)
@@ -51,13 +53,20 @@ class Quantized:
     """An INT8 graph and how it came about.
 
     percentile: beyond which activations saturate. mean_probability_difference: to the fp32 graph on the trial
-    windows. sensitive: convolutions and LSTM that stay in float because INT8 would have changed the answers too much.
+    windows. changed: share of those with another label. sensitive: convolutions and LSTM that stay in float because
+    INT8 would have changed the answers too much.
     """
 
     model: onnx.ModelProto
     percentile: float
     mean_probability_difference: float
+    changed: float
     sensitive: tuple[str, ...] = ()
+
+    @property
+    def near(self) -> bool:
+        """Whether the answers to the trial windows are near enough to those of the fp32 graph."""
+        return self.mean_probability_difference <= MAX_MEAN_DIFFERENCE and self.changed <= MAX_CHANGED
 
 
 def quantize(model: onnx.ModelProto, calibration: npt.NDArray[np.float32], trial: npt.NDArray[np.float32]) -> Quantized:
@@ -72,17 +81,19 @@ def quantize(model: onnx.ModelProto, calibration: npt.NDArray[np.float32], trial
 
     def attempt(percentile: float, sensitive: tuple[str, ...] = ()) -> Quantized:
         candidate = _quantize_at(percentile, model, calibration, sensitive)
-        difference = float(np.mean(np.abs(_probabilities(candidate, trial) - expected)))
-        return Quantized(candidate, percentile, difference, sensitive)
+        found = _probabilities(candidate, trial)
+        difference = float(np.mean(np.abs(found - expected)))
+        changed = float(np.mean(found.argmax(axis=1) != expected.argmax(axis=1)))
+        return Quantized(candidate, percentile, difference, changed, sensitive)
 
     best = min(map(attempt, PERCENTILES), key=lambda quantized: quantized.mean_probability_difference)
-    if best.mean_probability_difference <= MAX_MEAN_DIFFERENCE:
+    if best.near:
         return best
     sensitive = _can_be_sensitive(model)
     kept = attempt(best.percentile, sensitive)
     for name in sensitive:
         bolder = attempt(best.percentile, tuple(other for other in kept.sensitive if other != name))
-        if bolder.mean_probability_difference <= MAX_MEAN_DIFFERENCE:
+        if bolder.near:
             kept = bolder
     return kept
 

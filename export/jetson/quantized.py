@@ -15,14 +15,12 @@ from edgepain.engine import softmax
 from edgepain.engine.onnx import INPUT_NAME, OUTPUT_NAME, session_options
 from edgepain.export.jetson.qdq import quantizable, with_qdq
 from edgepain.export.jetson.ranges import Ranges, measure_ranges
-from edgepain.export.quantize import MAX_MEAN_DIFFERENCE, PERCENTILES
+from edgepain.export.quantize import MAX_CHANGED, MAX_MEAN_DIFFERENCE, PERCENTILES
 
 TRIAL_WINDOWS = 128
 # Mean difference of a probability on training windows: half of what the CPU's INT8 may have, whose matrix products
 # follow the range of every window and err less.
 MAX_DIFFERENCE = MAX_MEAN_DIFFERENCE / 2
-# Share of the labels of training windows that INT8 may change.
-MAX_CHANGED = 0.01
 
 
 @dataclass(frozen=True)

@@ -205,12 +205,15 @@ def test_the_percentile_that_answers_best_is_taken(exported: Bundle, monkeypatch
     assert quantize(model, artefacts, windows(10)).percentile == 95.0
 
 
-def test_sensitive_convolutions_and_lstm_stay_in_float(exported: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("limit", "value"), [("MAX_MEAN_DIFFERENCE", 0.0), ("MAX_CHANGED", -1.0)])
+def test_sensitive_convolutions_and_lstm_stay_in_float(
+    exported: Bundle, monkeypatch: pytest.MonkeyPatch, limit: str, value: float
+) -> None:
     model = onnx.load(exported.root / "model.onnx")
     relaxed = quantize(model, windows(20), windows(10))
     assert not relaxed.sensitive
     assert coverage(model, relaxed.model)[0]["Conv"] == 4
-    monkeypatch.setattr("edgepain.export.quantize.MAX_MEAN_DIFFERENCE", 0.0)
+    monkeypatch.setattr(f"edgepain.export.quantize.{limit}", value)
     strict = quantize(model, windows(20), windows(10))
     assert len(strict.sensitive) == 8
     as_int8, as_float, _ = coverage(model, strict.model)
