@@ -39,7 +39,8 @@ def other_package(tmp_path: Path) -> Path:
 def test_every_device_says_what_a_person_has_to_know(name):
     kind = device_kind(name)
     assert kind.name == name
-    assert all((kind.summary, kind.signals, kind.rates, kind.wiring, kind.baud))
+    assert all((kind.summary, kind.signals, kind.rates, kind.wiring))
+    assert kind.baud is None or kind.baud > 0
     driver = kind.driver({})
     assert not driver.introduced
     assert driver.stats(0).frames == 0

@@ -447,6 +447,7 @@ def test_nothing_heavy_is_imported_in_a_whole_session(exported: Bundle, simulate
     loaded = set(errors.split())
     assert {"onnxruntime", "numpy", "serial"} <= loaded
     assert not loaded & {"torch", "pandas", "matplotlib", "scipy", "sklearn", "onnx", "neurokit2"}
+    assert not loaded & {"pylsl", "paho", "brainflow", "ssl"}
 
 
 def test_the_help_says_how_and_imports_next_to_nothing():
