@@ -7,6 +7,7 @@
  *     simavr_board firmware.elf
  */
 #define _GNU_SOURCE
+#include <fcntl.h>
 #include <math.h>
 #include <poll.h>
 #include <pty.h>
@@ -140,6 +141,7 @@ int main(int count, char **arguments) {
     struct termios raw = {0};
     cfmakeraw(&raw);
     if (openpty(&line, &far_end, name, &raw, NULL) != 0) return 2;
+    fcntl(line, F_SETFL, O_NONBLOCK);
     connect_uart();
     avr_irq_t *adc = avr_io_getirq(avr, AVR_IOCTL_ADC_GETIRQ, 0);
     avr_irq_register_notify(adc + ADC_IRQ_OUT_TRIGGER, on_conversion, adc);
