@@ -24,13 +24,15 @@ def command(logs: tuple[Path, ...], kind: str, out: Path | None) -> None:
       edgepain convert monday.wire --to xdf
       edgepain convert *.wire --to parquet --out sessions/
     """
+    from edgepain.cli.progress import error_console
     from edgepain.firmware_bridge.convert import convert_log, output_path
 
     if len(logs) > 1 and out is not None and not out.is_dir():
         raise click.UsageError(f"--out {out}: several logs need a folder that exists")
     for log in logs:
         path = output_path(log, kind, out)
-        session = convert_log(log, kind, path)
+        with error_console.status(f"converting {log}"):
+            session = convert_log(log, kind, path)
         counts = [f"{modality}: {session.count(modality)} samples" for modality in session.modalities]
         click.echo(f"{path}: {', '.join(counts)}; {len(session.markers)} markers")
         if session.damage:
