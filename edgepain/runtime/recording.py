@@ -50,13 +50,16 @@ class Recorded(msgspec.Struct, frozen=True, tag_field="type", tag="signals"):
 
 
 class RecordingSummary(msgspec.Struct, frozen=True, tag_field="type", tag="summary"):
-    """What was recorded. samples: of each signal."""
+    """What was recorded. samples: of each signal. clock_skew_ppm, clock_uncertainty_ms: see `ClockSkew`;
+    clock_unknown: why the skew is not known, nor the uncertainty where it is None too."""
 
     seconds: float
     samples: dict[str, int]
     markers: dict[str, int]
     wire: LinkStats
     clock_skew_ppm: float | None
+    clock_uncertainty_ms: float | None
+    clock_unknown: str
     ended: str
 
 
@@ -186,12 +189,15 @@ class RecordingSession:
     def _tell_summary(self, ended: str) -> RecordingSummary:
         now_s = time.monotonic()
         signals = {modality: arrivals.now(now_s) for modality, arrivals in self._arrivals.items()}
+        skew = self._source.clock_skew()
         summary = RecordingSummary(
             now_s - self._begin_s,
             {str(modality): signal.samples for modality, signal in signals.items()},
             dict(self._markers),
             self._source.stats(),
-            self._source.clock_skew().ppm,
+            skew.ppm,
+            skew.uncertainty_ms,
+            skew.reason,
             ended,
         )
         for sink in self._sinks:

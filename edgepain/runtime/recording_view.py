@@ -113,7 +113,8 @@ def _wire(wire: LinkStats) -> str:
     least = "at least " if wire.lost_is_minimum else ""
     return (
         f"{wire.bytes_read} bytes, {wire.frames} frames, {least}{wire.frames_lost} lost, {wire.crc_errors} CRC errors, "
-        f"{wire.malformed} malformed"
+        f"{wire.repeated} repeated, {wire.out_of_order} out of order, {wire.malformed} malformed, "
+        f"{wire.clipped} clipped"
     )
 
 
@@ -129,4 +130,8 @@ def _summary_table(summary: RecordingSummary) -> Table:
     table.add_row("markers", Text(markers or "none"))
     table.add_row("wire", _wire(summary.wire))
     table.add_row("link", f"{summary.wire.reconnects} reconnects, {summary.wire.restarts} restarts of the device")
+    ppm, within_ms = summary.clock_skew_ppm, summary.clock_uncertainty_ms
+    unknown = f"n/a ({summary.clock_unknown})"
+    table.add_row("the device's clock", unknown if ppm is None else f"{ppm:+.0f} ppm against this machine's")
+    table.add_row("its times on this machine's", unknown if within_ms is None else f"within {within_ms:.1f} ms")
     return table

@@ -112,6 +112,8 @@ def test_signals_markers_and_losses_are_told_and_kept(record, simulate, e4_sessi
     assert summary["ended"] == "interrupted"
     assert summary["markers"] == {"heat on": 1, "NRS": 1}
     assert summary["wire"]["frames_lost"] > 0
+    assert (summary["clock_skew_ppm"], summary["clock_uncertainty_ms"]) == (None, None)
+    assert "60 needed" in summary["clock_unknown"]
     events = played(log)
     assert [event.label for event in events if isinstance(event, Marker)] == ["heat on", "NRS"]
     bvp = sum(part.values.size for part in events if isinstance(part, Samples) and part.modality == "bvp")
