@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from zlib import crc32
 
 import atheris
 
@@ -15,10 +16,12 @@ with atheris.instrument_imports(include=["edgepain.firmware_bridge"]):
     import edgepain.firmware_bridge.bitalino_driver
     import edgepain.firmware_bridge.edgeframe_driver
     import edgepain.firmware_bridge.lines_driver
+    import edgepain.firmware_bridge.lsl_line
     import edgepain.firmware_bridge.shimmer_driver  # noqa: F401
     from edgepain.firmware_bridge import Driver, device_kind
 
 import numpy as np
+from cobs import cobs
 
 from edgepain.benchmarks.fuzz_checks import Inspector
 from edgepain.benchmarks.fuzz_targets import Target, fuzz_target
@@ -36,6 +39,8 @@ def sound_frames(device: str, content: bytes, first: int) -> bytes:
         return _edgeframe(content)
     if device == "lines":
         return content + b"\n"
+    if device == "lsl":
+        return bytes(cobs.encode(content + crc32(content).to_bytes(4, "little"))) + b"\0"
     raw = np.frombuffer(content[: len(content) // 6 * 6], "<u2").astype(np.uint16)
     if device == "bitalino":
         return pack(raw.reshape(-1, 3) % np.uint16(1024), first)

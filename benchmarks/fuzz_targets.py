@@ -14,6 +14,8 @@ from edgepain.firmware_bridge.bitalino import BitalinoDecoder, pack
 from edgepain.firmware_bridge.edgeframe import Frame, FrameDecoder, FrameType, encode
 from edgepain.firmware_bridge.hello import Hello, StreamHello, encode_hello
 from edgepain.firmware_bridge.lines import LineSplitter
+from edgepain.firmware_bridge.messages import Channel, Chunk, Described, Message, Offset, Stream, Unpacker
+from edgepain.firmware_bridge.messages import pack as pack_message
 from edgepain.firmware_bridge.shimmer import GSR, INT_A13, ShimmerDecoder, encode_packets
 from edgepain.firmware_bridge.sketches import LinesOptions, open_sketch
 
@@ -201,6 +203,46 @@ def _lines() -> Target:
     return Target("lines", "none", {}, b"\n", b"\r\n".join([*lines, b""]), len(lines), lambda: _LinesWitness(sent))
 
 
+class _StreamsWitness:
+    def __init__(self, sent: frozenset[Message]) -> None:
+        self.accepted = self.wrong = 0
+        self._sent = sent
+        self._unpacker = Unpacker()
+
+    @property
+    def by_chance(self) -> float:
+        return self._unpacker.crc_errors / 2**32
+
+    def feed(self, data: bytes) -> None:
+        for message in self._unpacker.feed(data):
+            self.accepted += 1
+            self.wrong += message not in self._sent
+
+    def cut(self) -> None:
+        self._unpacker.restart()
+
+
+def _lsl() -> Target:
+    """EDA at 16 Hz and BVP at 64 Hz as two streams, in chunks of a second, and offsets of their clocks: 20 minutes."""
+    random = np.random.default_rng(5)
+    streams = (
+        Stream("EDA", "EDA", 16.0, (Channel("", "", "uS"),)),
+        Stream("BVP", "BVP", 64.0, (Channel("n"), Channel("bvp"))),
+    )
+    described = Described("fuzzed", "1", "lab", streams)
+    messages: list[Message] = []
+    for second in range(_SECONDS):
+        messages += [Offset(index, 5.0 + second * 1e-6) for index in range(2)] if second % 5 == 0 else []
+        for index, stream in enumerate(streams):
+            count = int(stream.rate_hz)
+            stamps_s = 1000.0 + second + np.arange(count) / stream.rate_hz
+            values = random.normal(size=(count, len(stream.channels))).astype("<f4")
+            messages.append(Chunk(index, stamps_s.tobytes(), values.tobytes(), "<f4"))
+    sent = frozenset([described, *messages])
+    wire = b"".join(map(pack_message, messages))
+    return Target("lsl", "CRC-32", {}, pack_message(described), wire, len(messages), lambda: _StreamsWitness(sent))
+
+
 def _keys(*columns: npt.NDArray[Any]) -> _Keys:
     """One number for each row: 16 bits of every column, 24 of the last one."""
     keys: _Keys = columns[-1].astype(np.uint64) & np.uint64(0xFFFFFF)
@@ -220,4 +262,5 @@ TARGETS: Mapping[str, Callable[[], Target]] = {
     "bitalino": _bitalino,
     "shimmer3": _shimmer,
     "lines": _lines,
+    "lsl": _lsl,
 }

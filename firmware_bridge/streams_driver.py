@@ -13,7 +13,7 @@ from edgepain.firmware_bridge.channels import ChannelOptions, Chosen, choose_cha
 from edgepain.firmware_bridge.clock import DeviceClock
 from edgepain.firmware_bridge.messages import VALUE_TYPES, Chunk, Described, Offset, Unpacker
 from edgepain.firmware_bridge.sender_times import RESOLUTION_HZ, SenderTimes
-from edgepain.signal import DeviceInfo, LinkStats, Samples, StreamInfo
+from edgepain.signal import DeviceInfo, LinkStats, Modality, Samples, StreamInfo
 from edgepain.signal.offset import SteadyOffset
 
 # A sender's clock does not jump further than this, nor back by more than this: it began anew.
@@ -26,7 +26,8 @@ _MAX_TIME_S = 1e11
 class _Track:
     """One stream. offset_s: of its clock to this machine's, where it is known. same_clock: to that of the first stream.
 
-    latest_s, arrival_s: its newest sample, on the clock of the first stream, and when that came."""
+    latest_s, arrival_s: its newest sample, on the clock of the first stream, and when that came.
+    """
 
     channels: int
     chosen: list[Chosen]
@@ -57,6 +58,7 @@ class StreamsDriver:
         self._zero_s: float | None = None
         self._base_s = self._end_s = self._arrival_s = 0.0
         self._latest_s = 0.0
+        self._last_s: dict[Modality, float] = {}
         self._anew = False
 
     @property
@@ -161,21 +163,34 @@ class StreamsDriver:
             return []
         stamps_s, values = content
         self._frames += stamps_s.size
-        taken_s = stamps_s + self._shift_s(track, float(stamps_s[-1]))
-        if self._began_anew(track, float(taken_s[0]), arrival_s):
-            self._begin_anew(float(taken_s[0]), arrival_s)
-        times_s, kept = track.times.place(taken_s)
-        track.arrival_s = self._arrival_s = arrival_s
-        track.latest_s = self._latest_s = float(taken_s[-1])
-        if not times_s.size:
+        session_s, kept = self._place(track, stamps_s, arrival_s)
+        if not session_s.size:
             return []
-        assert self._zero_s is not None
-        # Times that are whole in µs come out exact, whatever the clock's zero: windows then begin at the same samples.
-        session_s = np.round((times_s - self._zero_s + self._base_s) * RESOLUTION_HZ) / RESOLUTION_HZ
         self._end_s = max(self._end_s, float(session_s[-1]))
         here_s = arrival_s if track.offset_s is None else float(stamps_s[-1]) + track.offset_s
         self.clock.update(float(session_s[-1]), here_s)
         return [self._samples(c, session_s, values[kept, c.column], arrival_s) for c in track.chosen]
+
+    def _place(
+        self, track: _Track, stamps_s: npt.NDArray[np.float64], arrival_s: float
+    ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.intp]]:
+        """Session times of the samples that are kept [k], and which of the stamps [n] they are of."""
+        taken_s = stamps_s + self._shift_s(track, float(stamps_s[-1]))
+        if self._began_anew(track, float(taken_s[0]), arrival_s):
+            self._begin_anew(float(taken_s[0]), arrival_s)
+        times_s, believed = track.times.place(taken_s)
+        track.latest_s = self._latest_s = float(taken_s[-1])
+        track.arrival_s = self._arrival_s = arrival_s
+        assert self._zero_s is not None
+        # Times that are whole in µs come out exact, whatever the clock's zero: windows then begin at the same samples.
+        session_s = np.round((times_s - self._zero_s + self._base_s) * RESOLUTION_HZ) / RESOLUTION_HZ
+        # After a restart a sender may send again what it sent before.
+        later = session_s > max(self._last_s.get(chosen.modality, float("-inf")) for chosen in track.chosen)
+        self._dropped_before += int(later.size - np.count_nonzero(later))
+        session_s = session_s[later]
+        if session_s.size:
+            self._last_s |= {chosen.modality: float(session_s[-1]) for chosen in track.chosen}
+        return session_s, np.flatnonzero(believed)[later]
 
     def _shift_s(self, track: _Track, at_s: float) -> float:
         """From the clock of this stream to that of the first that is read."""
@@ -188,9 +203,16 @@ class StreamsDriver:
         if self._zero_s is None or self._anew:
             return True
         if track.latest_s is None:
-            return abs(taken_s - self._latest_s) > _MAX_JUMP_S
+            ahead_s = taken_s - self._latest_s
+            return abs(ahead_s) > _MAX_JUMP_S or self._far_back(track, taken_s)
         ahead_s = taken_s - track.latest_s
         return ahead_s < -_MAX_BACK_S or ahead_s - (arrival_s - track.arrival_s) > _MAX_JUMP_S
+
+    def _far_back(self, track: _Track, taken_s: float) -> bool:
+        """Whether a sender that was described anew has gone back further than it may."""
+        assert self._zero_s is not None
+        session_s = taken_s - self._zero_s + self._base_s
+        return any(session_s < self._last_s.get(c.modality, session_s) - _MAX_BACK_S for c in track.chosen)
 
     def _begin_anew(self, taken_s: float, arrival_s: float) -> None:
         if self._zero_s is not None:

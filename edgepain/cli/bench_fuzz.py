@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from edgepain.benchmarks.fuzz import FuzzReport
     from edgepain.benchmarks.fuzz_guided import GuidedReport
 
-DEVICES = ("edgeframe", "bitalino", "shimmer3", "lines")
+DEVICES = ("edgeframe", "bitalino", "shimmer3", "lines", "lsl")
 
 
 @click.command("fuzz")

@@ -163,6 +163,16 @@ def test_a_sender_that_started_again_goes_on_by_its_clock():
     assert driver.stats(1).restarts == 1
 
 
+def test_what_a_sender_sends_again_after_a_restart_is_left_out():
+    driver = StreamsDriver(ChannelOptions())
+    before = fed(driver, described(), chunk(regular(0, 64)), at_s=1.0)
+    after = fed(driver, described(source="2"), chunk(regular(32, 64)), at_s=1.5)
+    np.testing.assert_allclose(times(before + after), np.arange(96) / RATE_HZ, atol=1e-6)
+    assert driver.stats(0).out_of_order == 32
+    (further_back,) = fed(driver, described(source="3"), chunk(regular(-640, 64)), at_s=2.0)
+    assert further_back.times_s[0] > 95 / RATE_HZ
+
+
 @pytest.mark.parametrize("stamp_s", [3.0, 5e9])
 def test_a_clock_that_was_set_anew_goes_on_by_the_hosts(stamp_s: float):
     driver = StreamsDriver(ChannelOptions())
