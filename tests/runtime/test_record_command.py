@@ -245,3 +245,29 @@ def test_a_live_session_has_markers_where_asked(exported, simulate, e4_session, 
     assert (lines[-1]["label"], lines[-1]["value"], lines[-1]["source"]) == ("NRS", 4.0, "stdin")
     assert process.returncode == 0
     assert [(event.label, event.value) for event in played(log) if isinstance(event, Marker)] == [("NRS", 4.0)]
+
+
+def test_a_full_disk_ends_it_in_one_line_and_keeps_what_fitted(simulate, e4_session, tmp_path):
+    log = tmp_path / "full.wire"
+    limited = f"import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (6000, 6000)); import runpy, sys; {RUN}"
+    with simulate(e4_session, "--speed", 20) as device:
+        command = [sys.executable, "-c", limited, "record", "--port", device.port, "--json", str(log)]
+        done = subprocess.run(
+            command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=120, env=ENVIRONMENT, check=False
+        )
+    assert done.returncode == 3
+    assert done.stderr == f"error: {log}: cannot record (File too large); free space or record elsewhere\n"
+    assert json.loads(done.stdout.splitlines()[-1])["samples"]["bvp"] > 0
+    assert sum(isinstance(event, Samples) for event in played(log)) > 5
+
+
+RUN = "sys.argv[0] = 'edgepain'; runpy.run_module('edgepain', run_name='__main__')"
+
+
+def test_a_device_that_is_found_out_is_recorded_by_its_name(record, simulate, e4_session, tmp_path):
+    log = tmp_path / "auto.wire"
+    with simulate(e4_session, "--speed", 4) as device, record(device.port, log, "--device", "auto") as recording:
+        recording.until(has_bvp(100))
+        assert recording.end(signal.SIGINT) == 0
+    assert read_recording(log).metadata["device"] == "edgeframe"
+    assert sum(isinstance(event, Samples) for event in played(log)) > 2
