@@ -1,6 +1,7 @@
 """What speaks on a port: every simulated device, garbage and silence, and a session with `--device auto`."""
 
 import os
+import termios
 import threading
 import time
 import tty
@@ -32,8 +33,8 @@ def no_boot_loader(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @contextmanager
-def talker(piece: bytes) -> Iterator[str]:
-    """A port on which `piece` comes again and again."""
+def talker(piece: bytes, only_at: int | None = None) -> Iterator[str]:
+    """A port on which `piece` comes again and again; garbage while it is open at another speed than `only_at`."""
     master, slave = os.openpty()
     tty.setraw(slave)
     os.set_blocking(master, False)
@@ -42,7 +43,8 @@ def talker(piece: bytes) -> Iterator[str]:
     def talk() -> None:
         while not over.wait(0.02):
             try:
-                os.write(master, piece)
+                right = only_at in (None, termios.tcgetattr(slave)[4])
+                os.write(master, piece if right else bytes(byte | 0x80 for byte in piece))
                 os.read(master, 1000)
             except BlockingIOError:
                 pass
@@ -126,6 +128,17 @@ def test_garbage_is_shown(monkeypatch):
     ):
         identify(port)
     assert "--device" in str(error.value)
+
+
+def test_another_speed_is_found_and_read_at():
+    with talker(b"S540\r\nB72\r\n", only_at=termios.B57600) as port:
+        found = identify(port)
+        assert (found.baud, found.finding.options) == (57_600, {"sketch": "pulsesensor_visualizer"})
+        with DeviceSource(port, device="auto") as source:
+            end_s = time.monotonic() + 10
+            while not source.stats().frames and time.monotonic() < end_s:
+                source.recv(0.2)
+            assert source.stats().frames
 
 
 def test_one_baud_rate_is_tried_where_it_is_given():
