@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta, timezone
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from edgepain.errors import DataError, MissingExtraError
 from edgepain.firmware_bridge.logged import LoggedSession
 from edgepain.signal import Marker, Modality
 
-# Seconds of a data record; one is chosen in which every signal has a whole number of samples.
+# Seconds of a data record that are tried.
 _RECORD_S = (1, 2, 4, 5, 8, 10, 16, 20, 25, 32, 40, 50, 60)
 MAX_TEXT = 40
 # A field of 8 characters has a sign and 7 digits.
@@ -66,24 +66,22 @@ def write_steps(session: LoggedSession, path: Path, bits: int) -> None:
         raise MissingExtraError("pyedflib", "convert") from error
     begin = datetime.fromtimestamp(session.begin_unix_s, timezone.utc)
     lead_s = begin.microsecond / 1e6
-    record_s, rates_hz = _rates(session)
-    channels = [_channel(session, modality, rate_hz, lead_s) for modality, rate_hz in rates_hz.items()]
-    records = max(math.ceil(channel.values.size / (channel.rate_hz * record_s) - 1e-9) for channel in channels)
-    channels = [_padded(channel, round(records * record_s * channel.rate_hz)) for channel in channels]
-    annotations = _annotations(session, channels, lead_s, records * _MAX_ANNOTATION_SIGNALS)
+    channels = [_channel(session, modality, rate_hz, lead_s) for modality, rate_hz in _rates(session).items()]
+    scales = [Scale.of(channel, bits, session) for channel in channels]
     kind = pyedflib.FILETYPE_EDFPLUS if bits == 16 else pyedflib.FILETYPE_BDFPLUS
     writer = pyedflib.EdfWriter(str(path), len(channels), file_type=kind)
     try:
-        scales = [Scale.of(channel, bits, session) for channel in channels]
         writer.setSignalHeaders([_header(channel, scale) for channel, scale in zip(channels, scales, strict=True)])
         writer.setEquipment("edgepain")
         writer.setRecordingAdditional(_word(session.segments[0].info.name))
-        writer.setStartdatetime((begin - timedelta(seconds=lead_s)).replace(tzinfo=None, microsecond=0))
+        writer.setStartdatetime(begin.replace(tzinfo=None, microsecond=0))
+        record_s = float(writer.record_duration)
+        records = max(math.ceil(channel.values.size / (channel.rate_hz * record_s) - 1e-9) for channel in channels)
+        channels = [_padded(channel, records * round(record_s * channel.rate_hz)) for channel in channels]
+        annotations = _annotations(session, channels, lead_s, records * _MAX_ANNOTATION_SIGNALS)
         writer.set_number_of_annotation_signals(1 + len(annotations) // records)
-        writer.writeSamples(
-            [scale.steps(_filled(channel.values)) for channel, scale in zip(channels, scales, strict=True)],
-            digital=True,
-        )
+        steps = [scale.steps(_filled(channel.values)) for channel, scale in zip(channels, scales, strict=True)]
+        writer.writeSamples(steps, digital=True)
         for annotation in annotations:
             writer.writeAnnotation(annotation.onset_s, annotation.duration_s, annotation.text)
     finally:
@@ -125,12 +123,12 @@ class Scale:
         return steps
 
 
-def _rates(session: LoggedSession) -> tuple[int, dict[Modality, float]]:
-    """Seconds of a data record, and the rate of each signal as the file can have it."""
+def _rates(session: LoggedSession) -> dict[Modality, float]:
+    """The rate of each signal as the file can have it: a whole number of samples in a data record of all of them."""
     rates = {m: s.rate_hz for segment in session.segments for m, s in segment.signals.items()}
     fits = [d for d in _RECORD_S if all(abs(rate * d - round(rate * d)) < 1e-6 * rate * d for rate in rates.values())]
     record_s = fits[0] if fits else 10
-    return record_s, {m: max(round(rates[m] * record_s), 1) / record_s for m in session.modalities}
+    return {m: max(round(rates[m] * record_s), 1) / record_s for m in session.modalities}
 
 
 def _channel(session: LoggedSession, modality: Modality, rate_hz: float, lead_s: float) -> Channel:

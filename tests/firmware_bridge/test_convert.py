@@ -272,3 +272,35 @@ def test_a_damaged_log_is_converted_or_refused_in_one_line(log, tmp_path, kind):
             assert turn or session.stray_markers == 2
         assert not list(tmp_path.glob(".*"))
     assert list(tmp_path.glob(f"*.{kind}"))
+
+
+@pytest.mark.parametrize("rates_hz", [(51.2, 128.0), (15.0, 25.0), (100 / 3, 4.0), (127.987, 63.992), (0.5, 1000.0)])
+@pytest.mark.parametrize("kind", ["edf", "bdf"])
+def test_rates_that_are_no_whole_number_lose_no_sample(tmp_path, kind, rates_hz):
+    path = tmp_path / "odd.wire"
+    random = np.random.default_rng(1)
+    signals = {
+        modality: Signal(modality, random.uniform(1, 2, int(21 * rate_hz)).astype(np.float32), rate_hz)
+        for modality, rate_hz in zip((Modality.EDA, Modality.BVP), rates_hz, strict=True)
+    }
+    with open_recording(path) as recorder:
+        for at_s, wire in sent(Wearable(Recording("s", "r", signals)), (0.0, 0.0)):
+            recorder.write(at_s, wire)
+    convert_log(path, kind, tmp_path / f"odd.{kind}")
+    with pyedflib.EdfReader(str(tmp_path / f"odd.{kind}")) as file:
+        lead_s = read_log(path).begin_unix_s % 1
+        for number, (rate_hz, signal) in enumerate(zip(rates_hz, signals.values(), strict=True)):
+            assert file.getSampleFrequency(number) == pytest.approx(rate_hz, rel=1e-3)
+            begin = round(lead_s * file.getSampleFrequency(number))
+            read = file.readSignal(number)[begin : begin + signal.values.size]
+            assert np.abs(read - signal.values).max() < 1e-4
+
+
+@pytest.mark.parametrize(("kind", "module"), [("parquet", "pyarrow"), ("bdf", "pyedflib")])
+def test_what_is_not_installed_is_named_with_its_extra(log, tmp_path, kind, module):
+    code = f"import sys; sys.modules[{module!r}] = None; from edgepain.cli.main import main; main()"
+    command = [sys.executable, "-c", code, "convert", str(log), "--to", kind, "--out", str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr == f"error: {module} is not installed; install it with: pip install 'edgepain[convert]'\n"
+    assert not list(tmp_path.iterdir())
