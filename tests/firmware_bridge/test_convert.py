@@ -304,3 +304,24 @@ def test_what_is_not_installed_is_named_with_its_extra(log, tmp_path, kind, modu
     assert done.returncode == 1
     assert done.stderr == f"error: {module} is not installed; install it with: pip install 'edgepain[convert]'\n"
     assert not list(tmp_path.iterdir())
+
+
+def test_many_markers_all_fit_into_edf(tmp_path):
+    path = tmp_path / "many.wire"
+    signal = Signal(Modality.EDA, np.linspace(1, 2, 40, dtype=np.float32), 4.0)
+    with open_recording(path) as recorder:
+        for at_s, wire in sent(Wearable(Recording("s", "r", {Modality.EDA: signal})), (0.0, 0.0)):
+            recorder.write(100.0 + at_s, wire)
+        for turn in range(300):
+            recorder.note(Marker(100.0 + turn / 30, 1.7e9 + turn / 30, "NRS", float(turn), "key"))
+    convert_log(path, "edf", tmp_path / "many.edf")
+    with pyedflib.EdfReader(str(tmp_path / "many.edf")) as file:
+        texts = [text for text in file.readAnnotations()[2] if text.startswith("NRS")]
+    assert texts == [f"NRS {turn}" for turn in range(300)]
+    with open_recording(tmp_path / "more.wire") as recorder:
+        for at_s, wire in sent(Wearable(Recording("s", "r", {Modality.EDA: signal})), (0.0, 0.0)):
+            recorder.write(100.0 + at_s, wire)
+        for _ in range(2000):
+            recorder.note(Marker(105.0, 1.7e9, "x"))
+    with pytest.raises(DataError, match=r"2000 markers are more than EDF\+ and BDF\+ hold"):
+        convert_log(tmp_path / "more.wire", "edf", tmp_path / "more.edf")
