@@ -86,7 +86,8 @@ def _check(log: Path, as_json: bool) -> None:
 
 
 def _show(found: LogCheck) -> None:
-    click.echo(f"{found.log}: {found.device or 'no device that introduced itself'}, {found.seconds:.1f} s")
+    device = _printable(found.device) if found.device else "no device that introduced itself"
+    click.echo(f"{found.log}: {device}, {found.seconds:.1f} s")
     if found.begin:
         click.echo(f"begins {found.begin}; started {found.starts} times, line opened {found.openings} times")
     if found.slept_s:
@@ -111,7 +112,7 @@ def _show(found: LogCheck) -> None:
     )
     for marker in found.markers:
         value = "" if marker.value is None else f" {marker.value:g}"
-        click.echo(f"marker at {marker.at_s:.2f} s: {marker.label}{value}")
+        click.echo(f"marker at {marker.at_s:.2f} s: {_printable(marker.label)}{value}")
     if found.stray_markers:
         click.echo(f"{found.stray_markers} markers of another time are left out")
     if not found.described:
@@ -122,3 +123,8 @@ def _show(found: LogCheck) -> None:
         click.echo(f"damaged: {stretch.lost_bytes} bytes of the file, between {begin} and {end}")
     if not found.damage:
         click.echo("the file is whole")
+
+
+def _printable(text: str) -> str:
+    """What a log says, without what a terminal would obey."""
+    return "".join(letter if letter.isprintable() else "?" for letter in text)

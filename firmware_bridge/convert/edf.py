@@ -184,7 +184,8 @@ def _annotations(session: LoggedSession, channels: Sequence[Channel], lead_s: fl
     told += [Annotation(_moment_s(session, marker, fastest, lead_s), -1.0, _text(marker)) for marker in session.markers]
     gaps = sorted((gap for channel in channels for gap in _gaps(channel)), key=lambda gap: -gap.duration_s)
     if len(told) > room:
-        raise DataError(f"{session.path}: {len(session.markers)} markers are more than EDF+ and BDF+ hold; convert to xdf")
+        count = len(session.markers)
+        raise DataError(f"{session.path}: {count} markers are more than EDF+ and BDF+ hold; convert to xdf")
     return sorted(told + gaps[: room - len(told)])
 
 

@@ -153,6 +153,13 @@ def test_a_sleep_of_the_computer_is_time_that_went_by(tmp_path):
     assert [marker["at_s"] for marker in found["markers"]] == pytest.approx([700], abs=0.5)
 
 
+def test_what_a_log_says_is_not_obeyed_by_the_terminal(log):
+    path = log.with_name("hostile.wire")
+    with open_recording(path) as recorder:
+        recorder.note(Marker(1.0, 1.7e9, "\x1b[2Jheat", None, "key"))
+    assert "?[2Jheat" in checked(path).stdout
+
+
 def test_a_damaged_description_is_said(log):
     whole = bytearray(log.read_bytes())
     whole[40] ^= 1

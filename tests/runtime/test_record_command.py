@@ -175,6 +175,21 @@ def test_on_a_terminal_keys_mark_and_a_panel_shows(simulate, e4_session, tmp_pat
     assert marked == [("heat on", None, "key"), ("NRS", 6.0, "key"), ("NRS", 10.0, "key")]
 
 
+def test_elsewhere_than_on_a_terminal_lines_tell_what_happens(simulate, e4_session, tmp_path):
+    with simulate(e4_session, "--speed", 20, "--duration", 10) as device:
+        command = [*COMMAND, "--port", device.port, "--give-up", "1", str(tmp_path / "plain.wire")]
+        done = subprocess.run(
+            command, input="heat on\n", capture_output=True, text=True, timeout=60, env=ENVIRONMENT, check=False
+        )
+    assert done.returncode == 6
+    told = done.stdout.splitlines()
+    assert any(line.startswith("device: simulated wearable") for line in told)
+    assert "marked: heat on" in told
+    assert any("640 samples" in line for line in told)
+    assert any("1 heat on" in line for line in told)
+    assert "\x1b" not in done.stdout
+
+
 def test_a_port_without_a_device_ends_with_its_reason_and_the_log(record, terminal, tmp_path):
     log = tmp_path / "nothing.wire"
     with record(terminal[1], log, "--duration", 1) as recording:
