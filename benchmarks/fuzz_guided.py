@@ -18,9 +18,12 @@ from edgepain.errors import MissingExtraError
 
 LONGEST_INPUT = 4096
 MOST_MEMORY_MB = 2048
+# atheris keeps results of comparisons with arrays, so that a process grows by some 20 kB an input: it is begun anew.
+ROUND_S = 60.0
 # The harness ends by itself; this is for one that hangs.
 _GRACE_S = 120
 _PROGRESS = re.compile(r"^#(\d+)\s+(INITED|DONE)\s+cov: (\d+)", re.MULTILINE)
+_RUNS = re.compile(r"stat::number_of_executed_units:\s+(\d+)")
 _NEW = re.compile(r"stat::new_units_added:\s+(\d+)")
 _MEMORY = re.compile(r"stat::peak_rss_mb:\s+(\d+)")
 
@@ -63,37 +66,43 @@ def guided_fuzz(
         raise MissingExtraError("atheris", "fuzz")
     rows = []
     for device in devices:
-        progress(device, 0.0)
-        rows.append(_row(device, seconds, seed))
+        rows.append(_row(device, seconds, seed, progress))
     return GuidedReport(this_machine(), seed, tuple(rows))
 
 
-def _row(device: str, seconds: float, seed: int) -> GuidedRow:
+def _row(device: str, seconds: float, seed: int, progress: Callable[[str, float], None]) -> GuidedRow:
+    runs = coverage_seeds = coverage = new = memory_mb = 0
+    error, left_s, begun = "", seconds, 0
     with tempfile.TemporaryDirectory() as folder:
         write_seeds(fuzz_target(device), Path(folder))
-        command = [sys.executable, "-m", "edgepain.benchmarks.fuzz_harness", device, folder]
-        # 0 would be a seed by the time.
-        command += [f"-max_total_time={max(round(seconds), 1)}", f"-seed={seed + 1}", f"-max_len={LONGEST_INPUT}"]
-        command += ["-print_final_stats=1", f"-rss_limit_mb={MOST_MEMORY_MB}", f"-artifact_prefix=fuzz-{device}-"]
-        try:
-            done = subprocess.run(
-                command, capture_output=True, text=True, errors="replace", check=False, timeout=seconds + _GRACE_S
-            )
-            text, failed = done.stderr, done.returncode != 0
-        except subprocess.TimeoutExpired as expired:
-            text, failed = (expired.stderr or b"").decode(errors="replace"), True
-    told = {kind: (int(runs), int(covered)) for runs, kind, covered in _PROGRESS.findall(text)}
-    runs, coverage = told.get("DONE", (0, 0))
-    return GuidedRow(
-        device,
-        seconds,
-        runs,
-        told.get("INITED", (0, 0))[1],
-        coverage,
-        _number(_NEW, text),
-        _number(_MEMORY, text),
-        "\n".join(text.splitlines()[-12:]) if failed else "",
-    )
+        while left_s > 0 and not error:
+            progress(device, 1.0 - left_s / seconds)
+            # 0 would be a seed by the time.
+            text, failed = _round(device, folder, min(left_s, ROUND_S), 1 + seed + begun)
+            told = {kind: (int(tried), int(covered)) for tried, kind, covered in _PROGRESS.findall(text)}
+            coverage_seeds = coverage_seeds or told.get("INITED", (0, 0))[1]
+            coverage = max(coverage, told.get("DONE", (0, 0))[1])
+            runs, new = runs + _number(_RUNS, text), new + _number(_NEW, text)
+            memory_mb = max(memory_mb, _number(_MEMORY, text))
+            error = "\n".join(text.splitlines()[-12:]) if failed else ""
+            left_s, begun = left_s - ROUND_S, begun + 1
+    return GuidedRow(device, seconds, runs, coverage_seeds, coverage, new, memory_mb, error)
+
+
+def _round(device: str, folder: str, seconds: float, seed: int) -> tuple[str, bool]:
+    """What the fuzzer said, and whether it failed. Inputs that reach something new are added to `folder`."""
+    command = [sys.executable, "-m", "edgepain.benchmarks.fuzz_harness", device, folder]
+    command += [f"-max_total_time={max(round(seconds), 1)}", f"-seed={seed}", f"-max_len={LONGEST_INPUT}"]
+    command += ["-print_final_stats=1", f"-rss_limit_mb={MOST_MEMORY_MB}", f"-artifact_prefix=fuzz-{device}-"]
+    try:
+        done = subprocess.run(
+            command, capture_output=True, text=True, errors="replace", check=False, timeout=seconds + _GRACE_S
+        )
+    except subprocess.TimeoutExpired as expired:
+        said = expired.stderr or ""
+        said = said.decode(errors="replace") if isinstance(said, bytes) else said
+        return f"{said}\nit did not end", True
+    return done.stderr, done.returncode != 0
 
 
 def _number(pattern: re.Pattern[str], text: str) -> int:
