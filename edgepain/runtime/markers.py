@@ -6,6 +6,7 @@ On a terminal every key is a marker of its own: digits are self-reported pain on
 
 from __future__ import annotations
 
+import atexit
 import codecs
 import contextlib
 import math
@@ -80,7 +81,10 @@ class TypedMarkers:
         terminal = _is_terminal(fd)
         if terminal is False or (terminal and _in_foreground(fd)):
             if terminal:
-                self._mode = _read_single_keys(fd)
+                self._mode = termios.tcgetattr(fd)
+                # Also where an interrupt comes before anybody can call `close`.
+                atexit.register(self._give_back)
+                _read_single_keys(fd)
             read = self._keys_of if terminal else self._lines_of
             self._thread = threading.Thread(target=self._run, args=(read,), name="markers", daemon=True)
             self._thread.start()
@@ -105,10 +109,14 @@ class TypedMarkers:
         if self._thread is not None:
             self._thread.join()
         os.close(self._wake_read)
+        self._give_back()
+        atexit.unregister(self._give_back)
+
+    def _give_back(self) -> None:
         if self._mode is not None:
-            # The terminal may have gone away meanwhile.
+            # The terminal may have gone away meanwhile; and one that is held by Ctrl-S must not hold this up.
             with contextlib.suppress(termios.error):
-                termios.tcsetattr(self._fd, termios.TCSADRAIN, self._mode)
+                termios.tcsetattr(self._fd, termios.TCSANOW, self._mode)
 
     def _run(self, read: Callable[[str], Iterable[tuple[str, float | None]]]) -> None:
         try:
@@ -172,14 +180,12 @@ def _in_foreground(fd: int) -> bool:
         return True
 
 
-def _read_single_keys(fd: int) -> list[Any]:
-    """Keys at once and without echo, Ctrl-C as ever; the mode of before.
+def _read_single_keys(fd: int) -> None:
+    """Keys at once and without echo, Ctrl-C as ever.
 
     Ctrl-Z does nothing: it would stop the recording while the device goes on.
     """
-    before: list[Any] = termios.tcgetattr(fd)
     tty.setcbreak(fd, termios.TCSANOW)
     mode = termios.tcgetattr(fd)
     mode[6][termios.VSUSP] = b"\0"
     termios.tcsetattr(fd, termios.TCSANOW, mode)
-    return before
