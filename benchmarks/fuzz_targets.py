@@ -227,7 +227,7 @@ def _lsl() -> Target:
     random = np.random.default_rng(5)
     streams = (
         Stream("EDA", "EDA", 16.0, (Channel("", "", "uS"),)),
-        Stream("BVP", "BVP", 64.0, (Channel("n"), Channel("bvp"))),
+        Stream("BVP", "BVP", 64.0, (Channel("nSeq"), Channel("BVP"))),
     )
     described = Described("fuzzed", "1", "lab", streams)
     messages: list[Message] = []

@@ -76,10 +76,14 @@ class _Place:
     def name(self) -> str:
         return self.channel.label or self.of.name
 
-    @property
-    def words(self) -> set[str]:
-        told = (self.channel.label, self.channel.kind, self.of.kind, self.of.name)
-        return next((words for text in told if (words := _words(text)) & _ALL_WORDS), set())
+    def says(self, modality: Modality) -> bool:
+        """Whether the channel itself is called so."""
+        return bool((_words(self.channel.label) | _words(self.channel.kind)) & _WORDS[modality])
+
+    def is_of(self, modality: Modality) -> bool:
+        """Whether its stream is, and the channel says nothing else."""
+        own = _words(self.channel.label) | _words(self.channel.kind)
+        return not own & _ALL_WORDS and bool((_words(self.of.kind) | _words(self.of.name)) & _WORDS[modality])
 
     def __str__(self) -> str:
         unit = f" in {self.channel.unit}" if self.channel.unit else ""
@@ -117,7 +121,8 @@ def _find(places: Sequence[_Place], modality: Modality, wanted: str) -> _Place |
     if wanted == "none":
         return None
     if not wanted:
-        fitting = [place for place in places if place.words & _WORDS[modality]]
+        fitting = [place for place in places if place.says(modality)]
+        fitting = fitting or [place for place in places if place.is_of(modality)]
         if len(fitting) > 1:
             raise ConfigError(f"{len(fitting)} channels may be {modality}: {_list(fitting)}; say {modality}=NUMBER")
         return fitting[0] if fitting else None

@@ -12,6 +12,7 @@ from edgepain.benchmarks.fuzz import benchmark_fuzz
 from edgepain.benchmarks.fuzz_checks import Inspector
 from edgepain.benchmarks.fuzz_targets import TARGETS, fuzz_target
 from edgepain.benchmarks.mutations import cuts, mutate
+from edgepain.firmware_bridge import device_kind
 from edgepain.firmware_bridge.bitalino import BitalinoDecoder
 from edgepain.signal import Modality, Samples
 
@@ -28,6 +29,15 @@ def test_a_million_damaged_bytes_raise_nothing_and_pass_no_frame_beyond_chance(d
     assert row.grown_mb < SLACK_MB
     if row.by_chance is not None:
         assert row.wrong <= row.by_chance
+
+
+@pytest.mark.parametrize("device", TARGETS)
+def test_what_is_damaged_is_a_stream_that_the_driver_reads(device: str) -> None:
+    target = fuzz_target(device)
+    driver = device_kind(device).driver(target.options)
+    events = [*driver.feed(target.greeting, 0.0), *driver.feed(target.wire[:100_000], 1.0)]
+    assert sum(isinstance(event, Samples) for event in events) > 0
+    assert driver.introduced
 
 
 def test_the_same_seed_gives_the_same_counts() -> None:

@@ -46,6 +46,15 @@ def test_streams_of_one_channel_are_told_by_their_names():
     assert chosen(EMOTIBIT, eda_factor=1.0) == [(0, 0, "eda", 1.0), (1, 0, "bvp", 1.0)]
 
 
+def test_what_a_channel_says_counts_more_than_its_stream():
+    channels = (Channel("nSeq"), Channel("BVP"))
+    assert chosen([stream(*channels, kind="BVP")]) == [(0, 1, "bvp", 1.0)]
+    assert chosen([stream(Channel("ECG", "", "mV"), Channel("x"), name="EDA and ECG")], eda_factor=1.0) == [
+        (0, 1, "eda", 1.0),
+        (0, 0, "ecg", 1.0),
+    ]
+
+
 def test_by_label_and_by_number_across_streams():
     assert chosen(EMOTIBIT, eda="none", bvp="2") == [(1, 0, "bvp", 1.0)]
     assert chosen(EMOTIBIT, eda="PPG_GRN", eda_factor=2.0, bvp="none") == [(1, 0, "eda", 2.0)]
