@@ -18,7 +18,7 @@ import pytest
 from edgepain.bundle import Bundle
 from edgepain.signal import Event
 
-ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "100"}
+SETTINGS = {"OMP_NUM_THREADS": "1", "COLUMNS": "100"}
 
 
 class LiveRun:
@@ -27,7 +27,7 @@ class LiveRun:
     def __init__(self, *arguments: object) -> None:
         command = [sys.executable, "-m", "edgepain", "run", "--json", *map(str, arguments)]
         self.process = subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT
+            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ, **SETTINGS}
         )
         self.lines: list[dict[str, Any]] = []
         self.errors = ""
