@@ -87,7 +87,9 @@ class EdgeframeDriver:
                 f"{self._bytes_unframed} bytes arrive but no valid frame: wrong baud rate or not an edgeframe device?"
             )
         if not self.introduced and self._bytes_read:
-            return "frames arrive but the device does not introduce itself (no valid HELLO)"
+            return (
+                "frames arrive but the device does not introduce itself (no valid HELLO); edgepain conformance says why"
+            )
         return ""
 
     def stats(self, reconnects: int) -> LinkStats:

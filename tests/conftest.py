@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -41,8 +42,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
-    """Folder of real recordings that lies beside the repository on a developer's machine."""
-    folder = Path(__file__).resolve().parents[2] / "shared" / "data"
+    """Folder of real recordings: the one that EDGEPAIN_TEST_DATA names, else one beside the repository."""
+    folder = Path(os.environ.get("EDGEPAIN_TEST_DATA") or Path(__file__).resolve().parents[2] / "shared" / "data")
     if not folder.is_dir():
         pytest.skip("real recordings are not beside the repository")
     return folder

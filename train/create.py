@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from edgepain.errors import ConfigError, DataError
+from edgepain.errors import ConfigError, DataError, EdgepainError
 from edgepain.signal import Modality
 from edgepain.train.config import EpochChoice, FoldConfig, RunConfig, Size, TrainConfig, network_spec
 from edgepain.train.datasets.base import Dataset, Problem, open_dataset
@@ -131,6 +132,19 @@ def _folds(plan: Plan, subjects: tuple[str, ...], dataset: Dataset) -> tuple[Fol
         for index, split in enumerate(splits(cross_validator, subjects)):
             folds.append(FoldConfig(f"seed{seed}-fold{index:02d}", seed, split.held_out))
     return tuple(folds)
+
+
+@contextmanager
+def new_folder(folder: Path) -> Iterator[None]:
+    """Leave nothing of a run in `folder` where it could not be started."""
+    try:
+        yield
+    except EdgepainError:
+        for name in UNFINISHED:
+            (folder / name).unlink(missing_ok=True)
+        with suppress(OSError):
+            folder.rmdir()
+        raise
 
 
 def make_run_folder(folder: Path) -> Path:

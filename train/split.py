@@ -55,7 +55,10 @@ def hold_out(subjects: Sequence[str], rule: str, official: Mapping[str, Sequence
         wanted = {name.strip() for name in rule.split(",") if name.strip()}
         if unknown := sorted(wanted - set(subjects)):
             lists = f" or one of the lists {', '.join(official)}" if official else ""
-            raise ConfigError(f"cannot hold out {unknown[0]!r}: no such subject; give a number, ids{lists}")
+            raise ConfigError(
+                f"cannot hold out {unknown[0]!r}: no such subject with usable windows (edgepain data check says why), "
+                f"there are {', '.join(sorted(subjects))}; give a number, ids{lists}"
+            )
     return Split(tuple(s for s in subjects if s not in wanted), tuple(s for s in subjects if s in wanted))
 
 

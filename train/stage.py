@@ -164,7 +164,7 @@ def load_finished(stage: Stage, build: Callable[[], Model], folder: Path) -> Mod
     if len(history) < stage.config.epochs:
         raise CheckpointError(
             f"stage {stage.name} in {folder} has {len(history)} of {stage.config.epochs} epochs; "
-            f"finish it with: edgepain train --resume {folder.parents[3]}"
+            f"finish it with: edgepain train --resume {folder.parents[3]} --redo {stage.name}"
         )
     model.load_state_dict(best or model.state_dict())
     return model.eval()
@@ -268,7 +268,10 @@ def _read_header(path: Path, stage: Stage) -> _Header:
         history = msgspec.json.decode(metadata.get("history", ""))
         header = msgspec.convert({**metadata, "history": history}, _Header)
     except (SafetensorError, OSError, msgspec.DecodeError) as error:
-        raise CheckpointError(f"{path} is damaged ({error}); delete it to train this stage again") from error
+        raise CheckpointError(
+            f"{path} is damaged ({error}); train this stage again with: "
+            f"edgepain train --resume {path.parents[4]} --redo {stage.name}"
+        ) from error
     if header.fingerprint != stage.fingerprint or header.stage != stage.name:
         raise CheckpointError(
             f"{path} belongs to another configuration or other data; start a new run folder with --out"

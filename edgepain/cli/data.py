@@ -30,7 +30,7 @@ def command() -> None:
 def check(root: Path, dataset: str, options: tuple[str, ...], as_json: bool) -> None:
     """Say what the dataset under ROOT holds, and which files cannot be used and why.
 
-    Ends with 3 where nothing can be used, or only one class.
+    Ends with 3 where nobody could train on it: nothing can be used, or only one class or one subject.
 
     \b
     Examples:
@@ -124,7 +124,7 @@ def _show(report: Report) -> None:
     for name, subjects in report.holdouts.items():
         click.echo(f"official {name}: {', '.join(subjects)}")
     for problem in report.problems[:SHOWN_PROBLEMS]:
-        click.echo(f"left out: {problem.where}: {problem.reason}")
+        click.echo(f"left out: {problem}")
     if len(report.problems) > SHOWN_PROBLEMS:
         click.echo(f"left out: {len(report.problems) - SHOWN_PROBLEMS} more; --json lists all")
     for obstacle in report.obstacles:

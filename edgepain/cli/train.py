@@ -152,7 +152,7 @@ def command(context: click.Context, /, **asked: Any) -> None:
     _check_how(context, **asked)
     device = _device(**asked)
 
-    from edgepain.train.create import make_run_folder
+    from edgepain.train.create import make_run_folder, new_folder
     from edgepain.train.files import only_one_process
     from edgepain.train.redo import forget_stages
     from edgepain.train.results import write_results
@@ -165,7 +165,8 @@ def command(context: click.Context, /, **asked: Any) -> None:
     with only_one_process(run.folder if run else make_run_folder(asked["out"])):
         if run is None:
             assert plan is not None
-            run = _start(asked["out"], plan)
+            with new_folder(asked["out"]):
+                run = _start(asked["out"], plan)
         if resume and asked["peers"]:
             run = run.with_peers(asked["peers"])
         if asked["redo"]:
@@ -264,7 +265,7 @@ def _start(out: Path, plan: Plan | StudentPlan) -> Run:
         task = bar.add_task("cutting windows", total=None)
         run, problems = create_run(out, plan, lambda done, total: bar.update(task, completed=done, total=total))
     for problem in problems[:10]:
-        click.echo(f"left out: {problem.where}: {problem.reason}", err=True)
+        click.echo(f"left out: {problem}", err=True)
     if len(problems) > 10:
         click.echo(f"left out: {len(problems) - 10} more; see: edgepain data check {plan.root}", err=True)
     return run

@@ -79,13 +79,13 @@ def test_one_class_only_ends_with_3(sessions: Path) -> None:
     assert "not enough" not in named.stdout
 
 
-def test_check_prints_and_ends_with_0(sessions: Path) -> None:
+def test_check_prints_what_it_found_and_one_subject_ends_with_3(sessions: Path) -> None:
     (sessions / "A" / "EDA.csv").write_text("broken")
     result = edgepain("data", "check", sessions, "--option", "positive=talk", "--option", "negative=rest")
-    assert result.returncode == 0, result.stderr
+    assert result.returncode == 3, result.stderr
     assert "1 subjects; labelled stretches: 1 rest, 1 talk" in result.stdout
-    assert "left out:" in result.stdout
-    assert "EDA.csv: 1 lines" in result.stdout
+    assert f"left out: {sessions / 'A' / 'EDA.csv'}: 1 lines" in result.stdout
+    assert "not enough to train on: 1 usable subject(s)" in result.stdout
     assert "2 gaps" in result.stdout
 
 

@@ -41,7 +41,7 @@ def test_official_list_and_ids() -> None:
         ("10", "cannot hold out 10 of 10 subjects"),
         ("0%", "choose 1% to 99%"),
         ("100%", "choose 1% to 99%"),
-        ("S99", "no such subject; give a number, ids or one of the lists validation"),
+        ("S99", r"no such subject .*; give a number, ids or one of the lists validation"),
         ("-1", "no such subject"),
         ("2.5%", "no such subject"),
         ("9" * 5000, "no such subject"),

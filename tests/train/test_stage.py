@@ -93,7 +93,7 @@ def test_a_loss_that_is_no_number_ends_the_stage(tmp_path: Path) -> None:
 
 def test_an_unfinished_stage_is_not_loaded(tmp_path: Path) -> None:
     folder = tmp_path / "run" / "folds" / "first" / "stages" / "fcn.eda"
-    with pytest.raises(CheckpointError, match=r"0 of 4 epochs; finish it with: edgepain train --resume .*run$"):
+    with pytest.raises(CheckpointError, match=r"0 of 4 epochs; finish it with: .* --resume .*run --redo fcn.eda$"):
         load_finished(STAGE, build, folder)
     train(folder)
     assert epochs_done(STAGE, folder) == 4
@@ -123,7 +123,7 @@ def test_a_damaged_checkpoint_is_refused(tmp_path_factory: pytest.TempPathFactor
     damaged = data[: cut % len(data)] + junk
     assume(len(damaged) != len(data))  # The format has no checksum of its tensors.
     path.write_bytes(damaged)
-    with pytest.raises(CheckpointError, match=r"is damaged .*; delete it to train this stage again"):
+    with pytest.raises(CheckpointError, match=r"is damaged .*; train this stage again with: .* --redo fcn.eda"):
         train(folder)
 
 

@@ -192,7 +192,7 @@ def test_loading_before_the_end_is_refused(
 ) -> None:
     with pytest.raises(KeyboardInterrupt):
         protocol(tmp_path).train(*data(2), log(stop_after=4))
-    with pytest.raises(CheckpointError, match=r"stage alstm.eda in .* has 1 of 2 epochs; finish it with"):
+    with pytest.raises(CheckpointError, match=r"stage alstm.eda in .* has 1 of 2 epochs; .* --redo alstm.eda"):
         protocol(tmp_path).load(*data(2))
 
 

@@ -202,7 +202,7 @@ MISTAKES = [
     (["--modalities", "eda"], 2, "--modalities takes two different ones, e.g. eda,ecg"),
     (["--modalities", "eda,bvp,eda"], 2, "--modalities takes two different ones"),
     (["--modalities", "eda,ecg"], 2, "e4 has no ecg; it has eda, bvp"),
-    (["--holdout", "S99"], 2, "cannot hold out 'S99': no such subject; give a number, ids"),
+    (["--holdout", "S99"], 2, "cannot hold out 'S99': no such subject with usable windows"),
     (["--holdout", "5"], 2, "cannot hold out 5 of 5 subjects; choose 1 to 4"),
     (["--option", "speed=1"], 2, "e4 has no option 'speed'; it has"),
     (["--option", "speed"], 2, "option 'speed' is not NAME=VALUE"),
@@ -252,7 +252,7 @@ def edit_seed(run: Path) -> None:
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (damage_checkpoint, r"alstm.bvp/state.safetensors is damaged \(.*\); delete it to train this stage again"),
+        (damage_checkpoint, r"alstm.bvp/state.safetensors is damaged \(.*\); train this stage again .* --redo alstm.bvp"),
         (damage_windows, r"windows.npz is missing or damaged \(.*\); train again in a new run folder"),
         (lambda run: (run / "windows.npz").unlink(), r"windows.npz is missing or damaged"),
         (edit_seed, r"belongs to another configuration or other data; start a new run folder with --out"),
@@ -271,6 +271,22 @@ def test_a_damaged_run_is_one_line(
     (line,) = answer.err.splitlines()
     assert line.startswith("error: ")
     assert re.search(message, line)
+
+
+def test_a_damaged_checkpoint_of_a_finished_run_is_made_again_as_the_message_says(
+    edgepain: Callable[..., Any], trained_run: Run, tmp_path: Path, checkpoints: Callable[[Path], dict[str, Any]]
+) -> None:
+    run = shutil.copytree(trained_run.folder, tmp_path / "run")
+    path = fold(run) / "stages" / "alstm.bvp" / "state.safetensors"
+    path.write_bytes(path.read_bytes()[:-100])
+    assert edgepain("train", "--resume", run, "--redo", "alstm.bvp").code == 0
+    assert checkpoints(run) == checkpoints(trained_run.folder)
+
+
+def test_a_run_that_cannot_start_leaves_no_folder(edgepain: Callable[..., Any], tmp_path: Path) -> None:
+    answer = edgepain("train", "--dataset", "e4", "--root", tmp_path / "nowhere", "--out", tmp_path / "run")
+    assert answer.code == 3
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_deleted_checkpoint_is_trained_again(

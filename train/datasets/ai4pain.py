@@ -151,7 +151,7 @@ class Ai4Pain(Dataset):
                 split_of[subject] = split
                 all_kinds |= {kind for name in names if (kind := kind_of(name))}
         if not split_of:
-            why = "".join(f"; {problem.where}: {problem.reason}" for problem in self.problems()[:3])
+            why = "".join(f"; {problem}" for problem in self.problems()[:3])
             raise DataError(f"no subject with labelled EDA and BVP trials{why}")
         return split_of, all_kinds
 

@@ -31,6 +31,9 @@ class Problem:
     where: str
     reason: str
 
+    def __str__(self) -> str:
+        return self.reason if self.reason.startswith(self.where) else f"{self.where}: {self.reason}"
+
 
 @dataclass(frozen=True)
 class Placement:
@@ -107,7 +110,7 @@ def open_dataset(name: str, root: Path | str, **options: Any) -> Dataset:
         if option not in known:
             raise ConfigError(f"{name} has no option {option!r}; it has {', '.join(known)}")
     if not Path(root).is_dir():
-        raise DataError(f"{root}: no such folder; give the folder that holds the {name} data")
+        raise _no_folder(root, f"the {name} data")
     dataset = reader(Path(root), **options)
     assert isinstance(dataset, Dataset)
     dataset.synthetic = (Path(root) / SYNTHETIC_MARKER).is_file()
@@ -121,7 +124,7 @@ def guess_dataset(root: Path | str) -> str:
     """
     root = Path(root)
     if not root.is_dir():
-        raise DataError(f"{root}: no such folder; give the folder that holds a dataset")
+        raise _no_folder(root, "a dataset")
     for name in READERS:
         if _reader(name).recognises(root):
             return name
@@ -162,3 +165,8 @@ def _reader(name: str) -> Any:
         raise ConfigError(f"no dataset is called {name!r}; there are {', '.join(sorted(READERS))}")
     module, class_name = READERS[name]
     return getattr(importlib.import_module(module), class_name)
+
+
+def _no_folder(root: Path | str, what: str) -> DataError:
+    wrong = "is no folder" if Path(root).exists() else "no such folder"
+    return DataError(f"{root}: {wrong}; give the folder that holds {what}")

@@ -65,8 +65,8 @@ class Report:
 
     @property
     def usable(self) -> bool:
-        """Whether there are labelled stretches of two classes, without which nothing can be told apart."""
-        return sum(count > 0 for count in self.events.values()) >= 2
+        """Whether there are two subjects and labelled stretches of two classes, without which nothing can be judged."""
+        return len(self.subjects) >= 2 and sum(count > 0 for count in self.events.values()) >= 2
 
     @property
     def obstacles(self) -> list[str]:

@@ -181,7 +181,7 @@ def _drift(rng: np.random.Generator, times_s: Array) -> Array:
 @cache
 def _scr_shape(stretch: float) -> Array:
     """NeuroKit's response, peak 1, slowed down by `stretch` to the rise of about 2 s seen on skin."""
-    eda = _neurokit().eda_simulate(
+    eda = neurokit().eda_simulate(
         duration=12, sampling_rate=round(SLOW_HZ * stretch), scr_number=1, drift=0, noise=0, random_state=0
     )
     shape: Array = np.asarray(eda, np.float64) - float(eda[-1])
@@ -193,7 +193,7 @@ def _scr_shape(stretch: float) -> Array:
 @cache
 def _ecg_shape() -> tuple[Array, Array]:
     """Seconds around the R peak, and one beat in mV without its offset."""
-    ecg = _neurokit().ecg_simulate(
+    ecg = neurokit().ecg_simulate(
         duration=6, sampling_rate=TEMPLATE_HZ, heart_rate=70, noise=0, method="ecgsyn", random_state=0
     )
     middle = slice(2 * TEMPLATE_HZ, 4 * TEMPLATE_HZ)
@@ -207,7 +207,7 @@ def _ecg_shape() -> tuple[Array, Array]:
 @cache
 def _pulse_shape() -> Array:
     """One pulse wave from foot to foot, mean 0 and 1 high."""
-    ppg = _neurokit().ppg_simulate(
+    ppg = neurokit().ppg_simulate(
         duration=6,
         sampling_rate=TEMPLATE_HZ,
         heart_rate=60,
@@ -227,7 +227,8 @@ def _pulse_shape() -> Array:
 
 
 @cache
-def _neurokit():  # type: ignore[no-untyped-def]
+def neurokit():  # type: ignore[no-untyped-def]
+    """The library that simulates. Raises MissingExtraError."""
     try:
         import neurokit2
     except ImportError:

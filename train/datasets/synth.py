@@ -16,7 +16,7 @@ from edgepain.train.datasets.base import SYNTHETIC_MARKER
 from edgepain.train.datasets.biovid import CLIP_ROWS, LEVELS
 from edgepain.train.datasets.biovid import RATE_HZ as BIOVID_HZ
 from edgepain.train.datasets.biovid_subjects import NONREACTIVE, VALIDATION
-from edgepain.train.datasets.person import Protocol, Session, Stimulus, simulate_session
+from edgepain.train.datasets.person import Protocol, Session, Stimulus, neurokit, simulate_session
 
 __all__ = [
     "Protocol",
@@ -291,6 +291,8 @@ def _ai4pain_ids() -> list[tuple[str, str]]:
 def _prepare(root: Path, layout: str, seed: int) -> Path:
     if root.exists() and (not root.is_dir() or any(root.iterdir())):
         raise DataError(f"{root}: not an empty folder; simulated and other files must not mix")
+    # First: what cannot be filled is not begun.
+    neurokit()
     _mark(root / SYNTHETIC_MARKER, layout, seed)
     return root
 

@@ -97,4 +97,4 @@ def _checked(path: Path, read: Callable[[], _T]) -> _T:
         raise DataError(f"{path}: cannot be read ({error}); copy it again") from error
     except (ValueError, Warning) as error:
         # UnicodeDecodeError and pandas' parser errors are ValueErrors too.
-        raise DataError(f"{path}: is no table of numbers ({' '.join(str(error).split())})") from error
+        raise DataError(f"{path}: is no table of numbers ({' '.join(str(error).split())}); copy it again") from error
