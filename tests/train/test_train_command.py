@@ -252,7 +252,7 @@ def edit_seed(run: Path) -> None:
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (damage_checkpoint, r"alstm.bvp/state.safetensors is damaged \(.*\); train this stage again .* --redo alstm.bvp"),
+        (damage_checkpoint, r"alstm.bvp/state.safetensors is damaged \(.*\); train this stage .* --redo alstm.bvp"),
         (damage_windows, r"windows.npz is missing or damaged \(.*\); train again in a new run folder"),
         (lambda run: (run / "windows.npz").unlink(), r"windows.npz is missing or damaged"),
         (edit_seed, r"belongs to another configuration or other data; start a new run folder with --out"),
