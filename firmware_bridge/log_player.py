@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 
 from edgepain.errors import ConfigError, DataError, PortError
+from edgepain.firmware_bridge.devices import device_kind
 from edgepain.firmware_bridge.pty_link import PtyLink, drain
 from edgepain.firmware_bridge.recorder import WireRecording
 from edgepain.firmware_bridge.simulator import READER_GONE_S
@@ -21,7 +22,8 @@ class LogPlayer:
     speed: seconds of the log a second; infinite for as fast as it is read. wait: begin when a reader has set up the
     line, as every serial library does. Reopenings of the line play as silence: the port stays.
 
-    Raises ConfigError where the speed is not positive, DataError where the log has no bytes.
+    Raises ConfigError where the speed is not positive, DataError where the log has no bytes, or those of a device that
+    is on no serial port.
     """
 
     def __init__(self, recording: WireRecording, link: PtyLink, speed: float = 1.0, wait: bool = True) -> None:
@@ -30,6 +32,12 @@ class LogPlayer:
         self._chunks = [chunk for chunk in recording.chunks if chunk.data]
         if not self._chunks:
             raise DataError("no byte of a device in this log; name another recording")
+        device = recording.metadata.get("device")
+        if _on_no_port(device):
+            raise DataError(
+                f"a log of device {device}, which is on no serial port: nothing can read it on one; use edgepain run "
+                "--replay"
+            )
         self._link = link
         self._speed = speed
         self._wait = wait
@@ -78,3 +86,11 @@ class LogPlayer:
 
     def _listen(self, timeout_s: float = _POLL_S) -> None:
         self._link.exchange(timeout_s)
+
+
+def _on_no_port(device: object) -> bool:
+    """Whether the device that a log names is known, and is none of a serial port."""
+    try:
+        return isinstance(device, str) and device_kind(device).baud is None
+    except ConfigError:
+        return False

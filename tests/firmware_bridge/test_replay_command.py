@@ -177,12 +177,15 @@ def test_a_damaged_description_is_said(log):
         (["{log}", "--json"], 2, "--json is for --check"),
         (["{other}"], 3, "not a wire log"),
         (["{empty}"], 3, "no byte of a device"),
+        (["{streams}"], 3, "a log of device lsl, which is on no serial port"),
     ],
 )
 def test_what_cannot_be_played(log, tmp_path, options, code, complaint):
     (tmp_path / "other").write_text("time_s\n")
     open_recording(tmp_path / "empty").close()
-    names = {"log": log, "other": tmp_path / "other", "empty": tmp_path / "empty"}
+    with open_recording(tmp_path / "streams", {"device": "lsl"}) as streams:
+        streams.write(0.0, b"message")
+    names = {"log": log, **{name: tmp_path / name for name in ("other", "empty", "streams")}}
     done = subprocess.run(
         [*COMMAND, *(option.format(**names) for option in options)],
         capture_output=True,
