@@ -18,13 +18,15 @@ from edgepain.signal.offset import SteadyOffset
 
 # A sender's clock does not jump further than this, nor back by more than this: it began anew.
 _MAX_JUMP_S, _MAX_BACK_S = 600.0, 1.0
+# Streams of one machine have one clock, told with an error of the network's. Those of two count from when each started.
+_SAME_CLOCK_S = 0.02
 # No clock says more seconds than this, by which sums of them stay exact to 0.1 ms.
 _MAX_TIME_S = 1e11
 
 
 @dataclass
 class _Track:
-    """One stream. offset_s: of its clock to this machine's, where it is known. same_clock: to that of the first stream.
+    """One stream. offset_s: of its clock to this machine's, where it is known. apart: to that of the first stream.
 
     latest_s, arrival_s: its newest sample, on the clock of the first stream, and when that came.
     """
@@ -35,7 +37,7 @@ class _Track:
     latest_s: float | None = None
     arrival_s: float = 0.0
     offset_s: float | None = None
-    same_clock: SteadyOffset = field(default_factory=SteadyOffset)
+    apart: SteadyOffset = field(default_factory=SteadyOffset)
 
 
 class StreamsDriver:
@@ -197,7 +199,10 @@ class StreamsDriver:
         first = next(other for other in self._tracks if other.chosen)
         if track is first or track.offset_s is None or first.offset_s is None:
             return 0.0
-        return track.same_clock.follow(track.offset_s - first.offset_s, at_s)
+        apart_s = track.offset_s - first.offset_s
+        if abs(apart_s) < _SAME_CLOCK_S:
+            return 0.0
+        return track.apart.follow(apart_s, at_s)
 
     def _began_anew(self, track: _Track, taken_s: float, arrival_s: float) -> bool:
         if self._zero_s is None or self._anew:

@@ -102,8 +102,8 @@ def test_two_streams_are_one_device(lsl, outlet, name):
         eda.push_chunk(np.full((16, 1), 2.5, np.float32), (begin_s + np.arange(16) / 16).tolist())
         ppg.push_chunk(np.ones((64, 1), np.float32), (begin_s + np.arange(64) / 64).tolist())
         events = until(source, lambda events: count(events, Modality.BVP) == 64 and count(events, Modality.EDA) == 16)
-    np.testing.assert_allclose(joined(events, Modality.EDA, "times_s"), np.arange(16) / 16, atol=1e-3)
-    np.testing.assert_allclose(joined(events, Modality.BVP, "times_s"), np.arange(64) / 64, atol=1e-3)
+    np.testing.assert_allclose(joined(events, Modality.EDA, "times_s"), np.arange(16) / 16, atol=1e-6)
+    np.testing.assert_allclose(joined(events, Modality.BVP, "times_s"), np.arange(64) / 64, atol=1e-6)
 
 
 def test_an_outlet_that_goes_away_is_waited_for(lsl, outlet, name):

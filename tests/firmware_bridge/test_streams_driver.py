@@ -136,6 +136,18 @@ def test_two_streams_of_two_clocks_are_laid_on_one():
     assert np.abs(np.diff(times(found, Modality.EDA)) * 16 - 1).max() < 1e-2
 
 
+def test_streams_of_one_machine_stay_together_whatever_the_network_does():
+    driver = StreamsDriver(ChannelOptions())
+    fed(driver, described(BVP, EDA))
+    rng = np.random.default_rng(5)
+    found: list[Samples] = []
+    for second in range(60):
+        offsets = [Offset(k, 7.0 + rng.normal(0, 2e-3)) for k in range(2)]
+        eda = chunk(1000.0 + second + np.arange(16) / 16, stream=1)
+        found += fed(driver, *offsets, chunk(regular(second * 64, 64)), eda, at_s=second + 1.0)
+    np.testing.assert_array_equal(times(found, Modality.EDA), np.arange(60 * 16) / 16)
+
+
 def test_the_clock_is_told_by_offsets_where_there_are_some():
     """Arrivals jitter by 0.2 s; LSL's offsets are good to a fraction of a millisecond."""
     driver = StreamsDriver(ChannelOptions())

@@ -57,9 +57,9 @@ def test_texts_become_markers_when_they_were_made(lsl, name: str):
     first, second = polled(markers, 2)
     assert (first.label, first.value, first.source) == ("heat on", None, name)
     assert (second.label, second.value) == ("NRS", 7.0)
-    assert first.at_s == pytest.approx(made_s - 3.0, abs=0.02)
-    assert second.at_s == pytest.approx(made_s, abs=0.02)
-    assert second.unix_s - second.at_s == pytest.approx(time.time() - time.monotonic(), abs=0.01)
+    assert first.at_s == pytest.approx(made_s - 3.0, abs=0.1)
+    assert second.at_s == pytest.approx(made_s, abs=0.1)
+    assert second.unix_s - second.at_s == pytest.approx(time.time() - time.monotonic(), abs=0.1)
     markers.close()
     markers.close()
 
