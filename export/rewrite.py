@@ -3,10 +3,10 @@
 - The mean over S after cross-attention (Eq. 17) commutes with the output projection and with the weighted sum
   of values, so the attention weights are averaged over the queries and values are projected for one vector a head.
 - Its scores come from layer norms, so the weights bound them. Where their exponentials cannot leave fp32, the softmax
-  needs no maximum, and its division is left to the average over the queries.
+  needs no maximum, and its division is left to the average over the queries. So in the ALSTM's self-attention.
 - With one token a softmax is 1: attention of the pooled fusion is its value and output projections.
-- Linear layers that share an input become one, and so do those that follow one another with nothing between them;
-  the 1/√W of attention moves into the query weights.
+- Linear layers that follow one another with nothing between them become one; the 1/√W of attention moves into the
+  query weights.
 - ELiSH is the larger of x and ELU(x) times sigmoid(x).
 - One window at a time: without the axis of the batch, runtimes fold the transpositions of heads into the products.
 
