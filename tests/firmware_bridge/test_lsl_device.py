@@ -53,6 +53,11 @@ def until(source: DeviceSource, enough: Callable[[list[StreamEvent]], bool]) -> 
     return events
 
 
+def heard(*outlets: Any) -> None:
+    """Wait until somebody listens: an inlet is open a moment before the outlet sends to it."""
+    assert all(out.wait_for_consumers(10) for out in outlets)
+
+
 def count(events: Sequence[StreamEvent], modality: Modality) -> int:
     return sum(e.values.size for e in events if isinstance(e, Samples) and e.modality is modality)
 
@@ -68,6 +73,7 @@ def test_what_an_outlet_sends_comes_through_and_is_replayed_to_the_bit(lsl, outl
     values = np.column_stack([np.arange(640), 2 + rng.normal(0, 0.1, 640), rng.normal(0, 50, 640)])
     begin_s = lsl.local_clock()
     with DeviceSource(name, device="lsl", record_to=log) as source:
+        heard(out)
         for k, part in enumerate(np.split(values, 20)):
             stamps_s = begin_s + (k * 32 + np.arange(32)) / 64
             out.push_chunk(np.ascontiguousarray(part), stamps_s.tolist())
@@ -99,6 +105,7 @@ def test_two_streams_are_one_device(lsl, outlet, name):
     begin_s = lsl.local_clock()
     port = f"{name} EDA, name={name} PPG&type=PPGGreen"
     with DeviceSource(port, device="lsl", options={"eda_factor": "1"}) as source:
+        heard(eda, ppg)
         eda.push_chunk(np.full((16, 1), 2.5, np.float32), (begin_s + np.arange(16) / 16).tolist())
         ppg.push_chunk(np.ones((64, 1), np.float32), (begin_s + np.arange(64) / 64).tolist())
         events = until(source, lambda events: count(events, Modality.BVP) == 64 and count(events, Modality.EDA) == 16)
@@ -109,6 +116,7 @@ def test_two_streams_are_one_device(lsl, outlet, name):
 def test_an_outlet_that_goes_away_is_waited_for(lsl, outlet, name):
     out = outlet(name, BAND)
     with DeviceSource(name, device="lsl", reconnect_s=30) as source:
+        heard(out)
         out.push_chunk(np.ones((8, 3), np.float32))
         until(source, lambda events: count(events, Modality.EDA) == 8)
         del out
@@ -116,6 +124,7 @@ def test_an_outlet_that_goes_away_is_waited_for(lsl, outlet, name):
         assert [e.state for e in lost if isinstance(e, LinkChange)] == [LinkState.LOST]
         out = outlet(name, BAND)
         until(source, lambda events: any(isinstance(e, LinkChange) for e in events))
+        heard(out)
         out.push_chunk(np.ones((8, 3), np.float32))
         events = until(source, lambda events: count(events, Modality.EDA) == 8)
         assert joined(events, Modality.EDA, "times_s")[0] > 0
@@ -161,6 +170,7 @@ def test_two_outlets_of_one_name_are_told_apart(outlet, name):
     with pytest.raises(PortError, match="2 LSL streams are "):
         DeviceSource(name, device="lsl")
     with DeviceSource(f"source_id={name} 2", device="lsl") as source:
+        heard(second)
         second.push_chunk(np.ones((8, 3), np.float32))
         until(source, lambda events: count(events, Modality.EDA) == 8)
     del first

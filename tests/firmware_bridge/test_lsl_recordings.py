@@ -44,6 +44,7 @@ def test_opensignals(lsl: Any, name: str, shared_data: Path):
     channel.append_child_value("unit", "n.a.")
     outlet = lsl.StreamOutlet(info)
     with DeviceSource(f"OpenSignals {name}", device="lsl") as source:
+        assert outlet.wait_for_consumers(10)
         begin_s = lsl.local_clock()
         for part in np.array_split(rows, 30):
             outlet.push_chunk(part.astype(np.float32), (begin_s + part[:, 0] / 1000).tolist())
@@ -75,6 +76,7 @@ def test_emotibit(lsl: Any, name: str, shared_data: Path):
     begin_s = lsl.local_clock() - min(each[0][0] for each in sent.values())
     port = f"EDA {name},PPG_GRN {name}"
     with DeviceSource(port, device="lsl", options={"eda_factor": "1"}) as source:
+        assert all(outlet.wait_for_consumers(10) for outlet in outlets.values())
         for _, modality, at_s, part in sorted((at_s, m, at_s, part) for m, e in sent.items() for at_s, part in e):
             outlets[modality].push_chunk(part[:, np.newaxis].astype(np.float32), [begin_s + at_s] * part.size)
         found = received(source, {m: v.size for m, v in values.items()})

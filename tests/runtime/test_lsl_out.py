@@ -97,6 +97,8 @@ def test_what_was_published_is_decided_on_alike(lsl, out, name: str, eighths: Bu
     engine = open_engine(eighths)
     sender, first, second = out(), Decider(eighths, engine), Decider(eighths, engine)
     source = DeviceSource(f"{name}-eda,{name}-bvp", device="lsl")
+    # An inlet is open a moment before the outlet sends to it.
+    assert all(stream.wait_for_consumers(10) for _, stream in sender._signals.values())
     then: list[Decision] = []
     for samples in session(rates_hz):
         sender.samples(samples)
@@ -129,6 +131,7 @@ def test_what_was_published_is_decided_on_alike(lsl, out, name: str, eighths: Bu
 def test_signals_say_what_they_are_and_when_they_were_taken(lsl, out, name: str):
     sender = out()
     opened = inlet(lsl, f"{name}-eda")
+    assert sender._signals[Modality.EDA][1].wait_for_consumers(10)
     for samples in session():
         sender.samples(samples)
     assert sender.finish().sent > 0
@@ -157,6 +160,8 @@ def collected(opened: Any, least: int) -> tuple[np.ndarray, np.ndarray]:
 def test_decisions_are_published_whole(lsl, out, name: str, eighths: Bundle):
     sender, decider = out(), Decider(eighths, open_engine(eighths))
     texts, shares = inlet(lsl, f"{name}-decisions"), inlet(lsl, f"{name}-probabilities")
+    assert sender._decisions.wait_for_consumers(10)
+    assert sender._probabilities.wait_for_consumers(10)
     assert shares.info(timeout=5).get_channel_labels() == ["no pain", "pain"]
     then: list[Decision] = []
     for samples in session():
