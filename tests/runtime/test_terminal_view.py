@@ -15,7 +15,7 @@ import pytest
 from rich.console import Console
 
 from edgepain.bundle import Bundle
-from edgepain.runtime import Abstention, Decision, Percentiles, SignalState, Summary, TerminalView
+from edgepain.runtime import Abstention, Decision, OutputTotals, Percentiles, SignalState, Summary, TerminalView
 from edgepain.signal import DeviceInfo, LinkChange, LinkState, Modality, StreamInfo
 
 HOSTILE = "[/b] [bold]x[/bold] \\["
@@ -45,6 +45,7 @@ SUMMARY = Summary(
     range_switches=12,
     lost_is_minimum=True,
     ended=HOSTILE,
+    outputs={"mqtt": OutputTotals(21, 22, 23, HOSTILE)},
 )
 
 
@@ -99,6 +100,7 @@ def test_lines_in_a_file_say_everything_once() -> None:
         "7 CRC errors, 5 repeated, 1 out of order, 6 malformed",
         "11 frames clipped, 12 switches of range",
         "4 reconnects, 2 restarts of the device",
+        rf"to mqtt .* 21 sent, 22 not sent, 23 dropped \({re.escape(HOSTILE)}\)",
         "3 samples out of order",
         r"p50 1\.0 ms, p90 2\.0 ms, p99 3\.0 ms",
         r"from when it was taken .* p50 40\.0 ms, p90 50\.0 ms, p99 60\.0 ms",
