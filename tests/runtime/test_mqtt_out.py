@@ -191,6 +191,32 @@ def test_a_broker_that_goes_away_gets_everything_in_order_when_it_is_back(broker
 
 
 @needs_broker
+def test_a_broker_that_is_killed_with_messages_on_their_way(tmp_path: Path):
+    """It stopped answering first: what it took and did not confirm is sent again, and nothing overtakes it."""
+    broker = Broker(tmp_path, "autosave_on_changes true", "autosave_interval 1")
+    try:
+        ward = Ward(broker, "ward")
+        out = opened(broker.url)
+        pulsed(out, lambda: len(ward.messages) == 1)
+        assert broker.process is not None
+        broker.process.send_signal(signal.SIGSTOP)
+        for index in range(10):
+            out.decision(decision(index))
+        broker.process.kill()
+        broker.process.wait(10)
+        for index in range(10, 500):
+            out.decision(decision(index))
+        broker.start()
+        pulsed(out, lambda: len(ward.of("ward/bed 7/decision")) >= 500)
+        assert [each["index"] for each in ward.of("ward/bed 7/decision")] == list(range(500))
+        totals = out.finish()
+        assert (totals.sent, totals.waiting, totals.dropped) == (500, 0, 0)
+        ward.leave()
+    finally:
+        broker.stop()
+
+
+@needs_broker
 def test_what_is_too_much_is_dropped_from_the_oldest_on_and_counted(broker: Broker, ward: Ward):
     broker.stop()
     out = opened(broker.url, max_waiting=100)
