@@ -112,6 +112,11 @@ def stable_name(port: str, by_id: Path = BY_ID) -> str:
     return stable_names(by_id).get(os.path.realpath(port), port)
 
 
+def numbered_anew(port: str) -> bool:
+    """Whether the name is that of a pseudo-terminal, which goes to whoever opens the next one; a link to it is none."""
+    return os.path.dirname(os.path.abspath(port)) == "/dev/pts"
+
+
 def guess_device(device: str, vid: int | None, pid: int | None, description: str) -> str:
     """What is likely plugged in, for a person; `unknown` where nothing tells."""
     named = [name for word, name in _NAMED.items() if word in description.lower()]

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
-from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
@@ -28,16 +26,15 @@ if TYPE_CHECKING:
     from edgepain.train.windows import WindowTable
 
 
-# Whoever waits for a port to come back would take that of another test: pseudo-terminals are numbered anew.
-WITH_PORTS = re.compile(r"\b(simulate|openpty|PtyLink|BoardSimulator|DeviceSource)\b|\"--live\"|\"ward\"")
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """One more than there are processors: many tests wait for a port instead of computing."""
+    return len(os.sched_getaffinity(0)) + 1
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """With several workers: a file's tests to one worker, and all that open ports to the same one."""
-    for path, group in groupby(items, key=lambda item: item.path):
-        ports = path.parent.name in ("runtime", "tests") or WITH_PORTS.search(path.read_text(encoding="utf-8"))
-        for item in group:
-            item.add_marker(pytest.mark.xdist_group("ports" if ports else str(path)))
+    """With several workers: a file's tests to one worker, which makes what they share once."""
+    for item in items:
+        item.add_marker(pytest.mark.xdist_group(str(item.path)))
 
 
 @pytest.fixture(scope="session")

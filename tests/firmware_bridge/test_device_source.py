@@ -111,9 +111,12 @@ def test_a_silent_line_stalls_once(terminal):
         assert changes(source, 0.5) == []
 
 
-def test_a_port_that_stays_away_closes_the_source(terminal):
-    with DeviceSource(terminal.port, reconnect_s=0.3) as source:
+def test_a_port_that_stays_away_closes_the_source(terminal, tmp_path):
+    link = tmp_path / "wearable"
+    link.symlink_to(terminal.port)
+    with DeviceSource(str(link), reconnect_s=0.3) as source:
         changes(source)
+        link.unlink()
         terminal.unplug()
         seen = changes(source)
         while seen[-1].state is not LinkState.CLOSED:
@@ -121,6 +124,13 @@ def test_a_port_that_stays_away_closes_the_source(terminal):
         assert [change.state for change in seen] == [LinkState.LOST, LinkState.CLOSED]
         assert "gave up" in seen[-1].detail
         assert source.recv(10.0) == []
+
+
+def test_the_number_of_a_pseudo_terminal_is_not_waited_for(terminal):
+    with DeviceSource(terminal.port) as source:
+        changes(source)
+        terminal.unplug()
+        assert [change.state for change in changes(source)] == [LinkState.LOST, LinkState.CLOSED]
 
 
 def test_half_a_frame_before_an_unplug_does_not_spoil_the_first_one_after_it(terminal, tmp_path):

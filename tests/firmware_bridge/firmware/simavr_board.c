@@ -99,14 +99,13 @@ static void pass_input(void) {
     while (ready && poll(&readable, 1, 0) == 1 && read(line, &byte, 1) == 1) avr_raise_irq(input, byte);
 }
 
-/* Every serial library sets a port up when it opens it. */
-static void wait_for_reader(int far_end) {
-    struct termios before, now;
-    tcgetattr(far_end, &before);
+/* Every serial library sets a port up when it opens it. before: how it was when nobody knew its name. */
+static void wait_for_reader(int far_end, const struct termios *before) {
+    struct termios now;
     do {
         usleep(10000);
         tcgetattr(far_end, &now);
-    } while (!stopped && now.c_cflag == before.c_cflag);
+    } while (!stopped && now.c_cflag == before->c_cflag);
     usleep(BOOT_LOADER_US);
 }
 
@@ -148,9 +147,11 @@ int main(int count, char **arguments) {
     signal(SIGTERM, stop);
     signal(SIGINT, stop);
 
+    struct termios before;
+    tcgetattr(far_end, &before);
     printf("port: %s\n", name);
     fflush(stdout);
-    wait_for_reader(far_end);
+    wait_for_reader(far_end, &before);
     fprintf(stderr, "worst lag: %.3f s\n", run());
     return 0;
 }
