@@ -37,8 +37,8 @@ class DeviceSource:
     calibration, a text each. baud: None for the device's own. record_to: log of everything that comes over the wire
     (see `recorder`). stall_s: silence after which the link counts as stalled. reconnect_s: how long to wait for a port
     that went away; None waits for ever. by_id: folder of names that stay; a device that is plugged in again under
-    another number is opened by its name there. A pseudo-terminal that is named without a link to it is not waited for:
-    its number goes to another. clocks: those of this machine that tell that it slept.
+    another number is opened by its name there. A pseudo-terminal that is named without a link to it is not opened
+    again: its number goes to another. clocks: those of this machine that tell that it slept.
 
     Raises PortError where the port cannot be opened at first or nobody knows what speaks there, ConfigError where
     `record_to` exists, device or options are unknown, or `baud` is given for what is no serial port.
@@ -211,8 +211,6 @@ class DeviceSource:
         self._retry_s = FIRST_RETRY_S
         self._next_retry_s = now_s + FIRST_RETRY_S
         self._change(LinkState.LOST, now_s, f"{self._name} went away: unplugged, or switched off")
-        if numbered_anew(self._stable_name):
-            self._close("a pseudo-terminal comes back under another number; name a link to it to have it waited for")
 
     def _retry(self, deadline_s: float) -> None:
         until_s = min(deadline_s, self._next_retry_s)
@@ -221,6 +219,8 @@ class DeviceSource:
         if now_s < self._next_retry_s:
             return
         try:
+            if numbered_anew(self._stable_name):
+                raise PortError("a pseudo-terminal comes back under another number; name a link to it instead")
             self._line = self._open()
         except PortError as error:
             if self._reconnect_s is not None and now_s - self._lost_s >= self._reconnect_s:

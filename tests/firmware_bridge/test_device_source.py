@@ -126,11 +126,15 @@ def test_a_port_that_stays_away_closes_the_source(terminal, tmp_path):
         assert source.recv(10.0) == []
 
 
-def test_the_number_of_a_pseudo_terminal_is_not_waited_for(terminal):
-    with DeviceSource(terminal.port) as source:
+def test_the_number_of_a_pseudo_terminal_is_not_opened_again(terminal):
+    with DeviceSource(terminal.port, reconnect_s=0.5) as source:
         changes(source)
         terminal.unplug()
-        assert [change.state for change in changes(source)] == [LinkState.LOST, LinkState.CLOSED]
+        seen = changes(source)
+        while seen[-1].state is not LinkState.CLOSED:
+            seen += changes(source)
+    assert [change.state for change in seen] == [LinkState.LOST, LinkState.CLOSED]
+    assert "name a link to it instead" in seen[-1].detail
 
 
 def test_half_a_frame_before_an_unplug_does_not_spoil_the_first_one_after_it(terminal, tmp_path):

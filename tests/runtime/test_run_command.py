@@ -53,7 +53,8 @@ def test_a_port_that_another_program_has(live, terminal):
         assert other.stdout is not None
         other.stdout.readline()
         with live(terminal[1]) as run:
-            assert refused(run, 6) == f"error: {terminal[1]}: busy; another program has it open, close that first"
+            expected = rf"error: {terminal[1]}: busy; \S+ \(pid {other.pid}\) has it open, close that first"
+            assert re.fullmatch(expected, refused(run, 6))
         other.communicate()
 
 
