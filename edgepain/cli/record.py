@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import click
 
 from edgepain.cli.device_options import device_options
 from edgepain.cli.marker_options import lsl_markers_option, marker_option, open_lsl_markers
+from edgepain.cli.own_stdout import own_stdout
 from edgepain.cli.polite_end import end_politely, end_undisturbed
 
 
@@ -53,11 +53,12 @@ def command(
       ./stimulus.sh | edgepain record --port /dev/ttyUSB0 --json monday.wire
     """
     from contextlib import ExitStack
+    from functools import partial
 
     from rich.console import Console
 
     from edgepain.firmware_bridge import DEFAULT_DEVICE, DeviceSource
-    from edgepain.runtime import JsonLines, RecordingSession, RecordingView, TypedMarkers
+    from edgepain.runtime import Background, JsonLines, RecordingSession, RecordingView, TypedMarkers
 
     end_politely()
     source = DeviceSource(
@@ -74,10 +75,11 @@ def command(
         stack.callback(typed.close)
         marked = [typed, *open_lsl_markers(lsl_markers, stack)]
         if as_json:
-            lines = JsonLines(sys.stdout)
-            lines.header(port=port, recording=str(out))
-            RecordingSession(source, marked, [lines], duration, give_up).run()
+            lines = JsonLines(own_stdout())
+            shown = Background(lines, first=partial(lines.header, port=port, recording=str(out)))
         else:
-            with RecordingView(Console(), f"recording to {out}", typed.hint) as view:
-                RecordingSession(source, marked, [view], duration, give_up).run()
+            view = RecordingView(Console(file=own_stdout()), f"recording to {out}", typed.hint)
+            shown = Background(view, opened=view)
+        with shown:
+            RecordingSession(source, marked, [shown], duration, give_up).run()
     end_undisturbed()

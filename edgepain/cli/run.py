@@ -10,13 +10,16 @@ import click
 
 from edgepain.cli.live_options import Live, live_options
 from edgepain.cli.outputs import Outputs, output_options
+from edgepain.cli.own_stdout import own_stdout
 from edgepain.cli.polite_end import end_politely, end_undisturbed
 from edgepain.cli.trust import trusted_key_option
 
 if TYPE_CHECKING:
+    from contextlib import AbstractContextManager, ExitStack
+
     from edgepain.bundle import Bundle
     from edgepain.engine import Engine
-    from edgepain.runtime import Decider
+    from edgepain.runtime import Decider, Sink
     from edgepain.signal import Source
 
 
@@ -89,12 +92,10 @@ def command(
     import time
     from contextlib import ExitStack
 
-    from rich.console import Console
-
     from edgepain.bundle import demonstration_bundle, open_bundle
     from edgepain.engine import choose_engine
     from edgepain.firmware_bridge import ReplaySource
-    from edgepain.runtime import Decider, JsonLines, Limits, ServiceManager, Session, Sink, TerminalView
+    from edgepain.runtime import Decider, Limits, ServiceManager, Session
 
     bundle = open_bundle(model or demonstration_bundle(), trusted_key=trusted_key)
     if bundle.manifest.demonstration:
@@ -114,15 +115,30 @@ def command(
             # A file is never silent, however slow this machine is.
             source, limits, pulses = ReplaySource(replay), Limits(introduction_s=None, patience_s=math.inf), []
         opened = outputs.open(bundle, source, stack)
-        view: Sink
-        if as_json:
-            view = JsonLines(sys.stdout)
-            view.header(port=live.port, replay=replay and str(replay), **_header(bundle, engine, decider))
-        else:
-            title = f"{bundle.manifest.name} · {engine.description}"
-            view = stack.enter_context(TerminalView(Console(), title))
+        facts = {"port": live.port, "replay": replay and str(replay), **_header(bundle, engine, decider)}
+        view = _view(facts, as_json, keeps=live.record is not None, stack=stack)
         Session(source, decider, [view, service], limits, [service.pulse, *pulses], opened).run()
     end_undisturbed()
+
+
+def _view(facts: dict[str, object], as_json: bool, keeps: bool, stack: ExitStack) -> Sink:
+    """What a person or a program sees. keeps: something is recorded, which nothing that is shown may hold up."""
+    from functools import partial
+
+    from rich.console import Console
+
+    from edgepain.runtime import Background, JsonLines, TerminalView
+
+    out = own_stdout() if keeps else sys.stdout
+    if as_json:
+        lines = JsonLines(out)
+        if keeps:
+            return stack.enter_context(Background(lines, first=partial(lines.header, **facts)))
+        lines.header(**facts)
+        return lines
+    view = TerminalView(Console(file=out), f"{facts['bundle']} · {facts['engine']}")
+    shown: AbstractContextManager[Sink] = Background(view, opened=view) if keeps else view
+    return stack.enter_context(shown)
 
 
 def _header(bundle: Bundle, engine: Engine, decider: Decider) -> dict[str, object]:

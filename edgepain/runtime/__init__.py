@@ -1,5 +1,6 @@
 """Samples in, decisions out."""
 
+from edgepain.runtime.background import Background
 from edgepain.runtime.decider import Decider
 from edgepain.runtime.decision import Abstention, Decision, SignalState
 from edgepain.runtime.markers import TypedMarkers, forward, key_labels
@@ -12,6 +13,7 @@ from edgepain.runtime.terminal import TerminalView
 
 __all__ = [
     "Abstention",
+    "Background",
     "Decider",
     "Decision",
     "JsonLines",

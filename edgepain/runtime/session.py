@@ -185,7 +185,16 @@ class Session:
             except Exception as error:
                 self._tell_summary(str(error))
                 raise
+            self._take_last_markers()
             return self._tell_summary(ended)
+
+    def _take_last_markers(self) -> None:
+        """What was said at the last moment counts too."""
+        for pulse in self._pulses:
+            pulse()
+        for event in self._source.recv(0.0):
+            if isinstance(event, Marker):
+                self._marker(event)
 
     def _loop(self, stop: Callable[[], bool]) -> str:
         while not stop():

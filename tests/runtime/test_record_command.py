@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import select
@@ -317,3 +318,41 @@ def test_a_device_that_is_found_out_is_recorded_by_its_name(record, simulate, e4
         assert recording.end(signal.SIGINT) == 0
     assert read_recording(log).metadata["device"] == "edgeframe"
     assert sum(isinstance(event, Samples) for event in played(log)) > 2
+
+
+@pytest.mark.parametrize(
+    ("command", "display", "trouble"),
+    [
+        (["record"], ["--json"], "stalls"),
+        (["record"], [], "ends"),
+        (["record"], [], "full"),
+        (["run", "--record"], ["--json"], "stalls"),
+        (["run", "--record"], ["--json"], "full"),
+    ],
+)
+def test_whoever_takes_the_output_does_not_hold_up_the_recording(
+    simulate, e4_session, tmp_path, command, display, trouble
+):
+    """A pipe that nobody reads, one that was closed, and a full disk: every sample is kept."""
+    log = tmp_path / "log.wire"
+    reader, writer = os.pipe()
+    fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, 4096)
+    if trouble == "full":
+        os.close(writer)
+        writer = os.open("/dev/full", os.O_WRONLY)
+    if trouble == "ends":
+        os.close(reader)
+    with simulate(e4_session, "--speed", 10, "--duration", 30, "--drop-when-full") as device:
+        process = subprocess.run(
+            [sys.executable, "-m", "edgepain", *command, log, "--port", device.port, "--give-up", "2", *display],
+            stdin=subprocess.DEVNULL,
+            stdout=writer,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=ENVIRONMENT,
+            timeout=60,
+        )
+    assert "Traceback" not in process.stderr
+    assert process.returncode == 6, process.stderr
+    bvp = [part for part in played(log) if isinstance(part, Samples) and part.modality == "bvp"]
+    assert sum(part.values.size for part in bvp) == 30 * 64
