@@ -4,8 +4,9 @@
     chunk   4 bytes tag | f64 at_s | u32 length | u32 CRC-32 of the bytes | u32 CRC-32 of these 20 | bytes
 
 All little endian; at_s is the host's monotonic clock, and the metadata give the wall clock at the same moment as a
-monotonic one. Tag CHNK: bytes that were read at once at at_s; none where the line was opened (again). Tag MARK: a
-`Marker` of at_s as JSON.
+monotonic one. Tag CHNK: bytes that were read at once at at_s; none where the line was opened (again). Tag DESC: the
+metadata once more, at each opening of the line, for where those at the head are damaged. Tag MARK: a `Marker` of at_s
+as JSON.
 
 Chunks are appended in one write each, so that a kill of this process loses nothing that was read, and forced to
 the disk about once a second. The reader skips what is damaged, finds the next tag, and says how much it left out.
@@ -23,7 +24,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, TypeAlias
 from zlib import crc32
 
 import msgspec
@@ -33,8 +34,8 @@ from edgepain.signal import Marker
 
 MAGIC = b"edgepain wire log 1\n"
 SYNC_PERIOD_S = 1.0
-_BYTES, _MARKER = b"CHNK", b"MARK"
-_TAGS = re.compile(b"CHNK|MARK")
+_BYTES, _MARKER, _DESCRIPTION = b"CHNK", b"MARK", b"DESC"
+_TAGS = re.compile(b"CHNK|MARK|DESC")
 _META = struct.Struct("<II")
 _CHUNK = struct.Struct("<4sdII")
 _CRC = struct.Struct("<I")
@@ -50,6 +51,17 @@ class Chunk:
 
 
 @dataclass(frozen=True)
+class Description:
+    """The metadata of a log, repeated. at_s: host monotonic clock."""
+
+    at_s: float
+    metadata: Mapping[str, Any]
+
+
+_Entry: TypeAlias = Chunk | Marker | Description
+
+
+@dataclass(frozen=True)
 class Damage:
     """A stretch of a log that cannot be used. after_s, before_s: when what stands before and after it came, host
     monotonic clock; None where nothing does."""
@@ -61,7 +73,8 @@ class Damage:
 
 @dataclass(frozen=True)
 class WireRecording:
-    """What a log holds. metadata: empty where it is damaged. content: the whole file, chunks from `begin` on."""
+    """What a log holds. metadata: empty where all copies of it are damaged. content: the whole file, chunks from
+    `begin` on."""
 
     metadata: Mapping[str, Any]
     damage: tuple[Damage, ...]
@@ -80,7 +93,7 @@ class WireRecording:
 
     def __iter__(self) -> Iterator[Chunk | Marker]:
         """Everything that is sound, in the order in which it was written."""
-        return (entry for entry, _ in _entries(self.content, self.begin) if entry is not None)
+        return (entry for entry, _ in _entries(self.content, self.begin) if isinstance(entry, Chunk | Marker))
 
     @property
     def chunks(self) -> tuple[Chunk, ...]:
@@ -91,15 +104,21 @@ class WireRecording:
 class WireRecorder:
     """Appends chunks to a new log; `open_recording` makes one. A context manager."""
 
-    def __init__(self, path: Path, fd: int) -> None:
+    def __init__(self, path: Path, fd: int, description: bytes) -> None:
         self.path = path
         self._fd = fd
+        self._description = description
         self._synced_s = time.monotonic()
         self._unsynced = False
 
     def write(self, arrival_s: float, data: bytes) -> None:
-        """Append bytes that came at `arrival_s`. Raises DataError where the disk does not take them."""
+        """Append bytes that came at `arrival_s`; none say that the line was opened, and the metadata are repeated.
+
+        Raises DataError where the disk does not take them.
+        """
         self._append(_chunk(_BYTES, arrival_s, data))
+        if not data:
+            self._append(_chunk(_DESCRIPTION, arrival_s, self._description))
         self.sync_when_due()
 
     def note(self, marker: Marker) -> None:
@@ -166,7 +185,7 @@ def open_recording(path: Path | str, metadata: Mapping[str, Any] | None = None) 
         raise ConfigError(f"{path}: exists already and is not overwritten; choose another name") from None
     except OSError as error:
         raise DataError(f"{path}: cannot record here ({error.strerror}); choose another folder") from error
-    recorder = WireRecorder(path, fd)
+    recorder = WireRecorder(path, fd, text)
     recorder._append(MAGIC + _META.pack(len(text), crc32(text)) + text)
     return recorder
 
@@ -183,6 +202,9 @@ def read_recording(path: Path | str) -> WireRecording:
     if not content.startswith(MAGIC):
         raise DataError(f"{path}: not a wire log of edgepain (or of a newer version); name one made with --record")
     metadata, begin = _read_metadata(content)
+    if not metadata:
+        copies = (entry.metadata for entry, _ in _entries(content, begin) if isinstance(entry, Description))
+        metadata = next(copies, {})
     return WireRecording(metadata, tuple(_damage(content, begin)), content, begin)
 
 
@@ -191,7 +213,7 @@ def _chunk(tag: bytes, at_s: float, data: bytes) -> bytes:
     return head + _CRC.pack(crc32(head)) + data
 
 
-def _read_metadata(content: bytes) -> tuple[dict[str, Any], int]:
+def _read_metadata(content: bytes) -> tuple[Mapping[str, Any], int]:
     at = len(MAGIC) + _META.size
     if len(content) < at:
         return {}, len(MAGIC)
@@ -199,14 +221,18 @@ def _read_metadata(content: bytes) -> tuple[dict[str, Any], int]:
     text = content[at : at + length]
     if crc32(text) != crc or len(text) != length:
         return {}, at
+    return _described(text) or {}, at + length
+
+
+def _described(text: bytes) -> Mapping[str, Any] | None:
     try:
         metadata = json.loads(text)
-    except ValueError:
-        return {}, at + length
-    return (metadata, at + length) if isinstance(metadata, dict) else ({}, at + length)
+    except (ValueError, RecursionError):
+        return None
+    return metadata if isinstance(metadata, dict) else None
 
 
-def _entries(content: bytes, at: int) -> Iterator[tuple[Chunk | Marker | None, int]]:
+def _entries(content: bytes, at: int) -> Iterator[tuple[_Entry | None, int]]:
     """Everything from `at` on with its bytes: what is sound, and None for each stretch between that is not."""
     while at < len(content):
         entry, end = _read_entry(content, at)
@@ -223,7 +249,7 @@ def _damage(content: bytes, begin: int) -> Iterator[Damage]:
         if entry is None:
             lost_bytes = size
             continue
-        at_s = entry.at_s if isinstance(entry, Marker) else entry.arrival_s
+        at_s = entry.arrival_s if isinstance(entry, Chunk) else entry.at_s
         if lost_bytes:
             yield Damage(lost_bytes, before_s, at_s)
         before_s, lost_bytes = at_s, 0
@@ -235,7 +261,7 @@ def _sound(content: bytes, tag: re.Match[bytes]) -> bool:
     return _read_entry(content, tag.start())[0] is not None
 
 
-def _read_entry(content: bytes, at: int) -> tuple[Chunk | Marker | None, int]:
+def _read_entry(content: bytes, at: int) -> tuple[_Entry | None, int]:
     """What stands at `at` and where it ends; None where nothing sound does."""
     data_at = at + _CHUNK_HEADER
     if data_at > len(content):
@@ -248,10 +274,15 @@ def _read_entry(content: bytes, at: int) -> tuple[Chunk | Marker | None, int]:
     data = content[data_at:end]
     if len(data) != length or crc32(data) != crc:
         return None, at
-    return (Chunk(at_s, data) if tag == _BYTES else _read_marker(tag, data)), end
+    return _decoded(tag, at_s, data), end
 
 
-def _read_marker(tag: bytes, data: bytes) -> Marker | None:
+def _decoded(tag: bytes, at_s: float, data: bytes) -> _Entry | None:
+    if tag == _BYTES:
+        return Chunk(at_s, data)
+    if tag == _DESCRIPTION:
+        metadata = _described(data)
+        return None if metadata is None else Description(at_s, metadata)
     if tag != _MARKER:
         return None
     try:
