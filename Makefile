@@ -11,7 +11,7 @@ demo: .venv-demo/installed
 	$(DEMO_BIN)/edgepain demo
 
 test: .venv/installed
-	$(BIN)/pytest -q --numprocesses auto --dist loadgroup
+	$(BIN)/pytest -q --numprocesses auto --dist loadfile
 
 check: lint types imports test
 

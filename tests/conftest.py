@@ -31,19 +31,19 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
     return len(os.sched_getaffinity(0)) + 1
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """With several workers: a file's tests to one worker, which makes what they share once."""
-    for item in items:
-        item.add_marker(pytest.mark.xdist_group(str(item.path)))
+@pytest.fixture(scope="session")
+def found_data() -> Path | None:
+    """Folder of real recordings: the one that EDGEPAIN_TEST_DATA names, else one beside the repository, if any."""
+    folder = Path(os.environ.get("EDGEPAIN_TEST_DATA") or Path(__file__).resolve().parents[2] / "shared" / "data")
+    return folder if folder.is_dir() else None
 
 
 @pytest.fixture(scope="session")
-def shared_data() -> Path:
-    """Folder of real recordings: the one that EDGEPAIN_TEST_DATA names, else one beside the repository."""
-    folder = Path(os.environ.get("EDGEPAIN_TEST_DATA") or Path(__file__).resolve().parents[2] / "shared" / "data")
-    if not folder.is_dir():
+def shared_data(found_data: Path | None) -> Path:
+    """Folder of real recordings; tests that need it are skipped where there is none."""
+    if found_data is None:
         pytest.skip("real recordings are not beside the repository")
-    return folder
+    return found_data
 
 
 @dataclass

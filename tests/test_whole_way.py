@@ -43,6 +43,8 @@ def people(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[Path, list[s
     """A tree of E4 sessions of five people, the options that choose its task, and the two people to hold out."""
     root = tmp_path / "people"
     if request.param == "synthetic":
+        if request.getfixturevalue("found_data") is not None:
+            pytest.skip("done with real recordings instead")
         write_e4(root, subjects=5, seed=3, trials=4)
         return root, ["--option", "positive=pain", "--option", "negative=no pain"], ("S04", "S05")
     stress = request.getfixturevalue("shared_data") / "stress_predict"
