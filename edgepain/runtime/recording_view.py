@@ -3,82 +3,44 @@
 from __future__ import annotations
 
 from collections import deque
-from types import TracebackType
 
-from rich.console import Console, Group, RenderableType
-from rich.live import Live
-from rich.panel import Panel
+from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from edgepain.runtime.live_panel import LivePanel, marker_text
 from edgepain.runtime.recording import Recorded, RecordingSummary
-from edgepain.runtime.terminal import LINK_STYLE
-from edgepain.signal import DeviceInfo, LinkChange, LinkStats, Marker
+from edgepain.signal import LinkStats, Marker
 
 SHOWN_MARKERS = 5
 
 
-class RecordingView:
+class RecordingView(LivePanel):
     """Shows device, link, signals, losses and markers. A context manager. hint: which keys do what."""
 
     def __init__(self, console: Console, title: str, hint: str) -> None:
-        self._console = console
-        self._title = title
+        super().__init__(console, title, "recording")
         self._hint = hint
-        self._device = "waiting for the device to introduce itself"
-        self._link = Text("no link yet")
         self._recorded: Recorded | None = None
         self._markers: deque[str] = deque(maxlen=SHOWN_MARKERS)
-        self._live = Live(console=console, refresh_per_second=4, transient=True) if console.is_terminal else None
-
-    def __enter__(self) -> RecordingView:
-        if self._live:
-            self._live.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._live:
-            self._live.stop()
-
-    def device(self, device: DeviceInfo) -> None:
-        """Show who is connected."""
-        streams = ", ".join(f"{s.modality} {s.rate_hz:g} Hz in {s.unit}" for s in device.streams)
-        self._device = f"{device.name}, firmware {device.firmware}: {streams}"
-        self._line(f"device: {self._device}")
-
-    def link(self, change: LinkChange) -> None:
-        """Show the state of the wire."""
-        self._link = Text(f"{change.state}: {change.detail}", style=LINK_STYLE[change.state])
-        self._line(f"link {change.state}: {change.detail}")
 
     def marker(self, marker: Marker) -> None:
         """Show the newest markers."""
-        text = marker.label if marker.value is None else f"{marker.label} {marker.value:g}"
-        self._markers.append(text)
-        self._line(f"marked: {text}")
+        self._markers.append(marker_text(marker))
+        self._line(f"marked: {self._markers[-1]}")
 
     def recorded(self, recorded: Recorded) -> None:
         """Show how it stands; elsewhere than on a terminal nothing."""
         self._recorded = recorded
-        if self._live:
-            self._live.update(self._panel())
+        self._refresh()
 
     def summary(self, summary: RecordingSummary) -> None:
         """Print the totals, below whatever was shown."""
-        if self._live:
-            self._live.stop()
-        self._console.print(_summary_table(summary))
+        self._print_below(_summary_table(summary))
 
-    def _line(self, text: str) -> None:
-        if self._live:
-            self._live.update(self._panel())
-        else:
-            self._console.print(Text(text), soft_wrap=True)
-
-    def _panel(self) -> RenderableType:
-        rows: list[RenderableType] = [Text(self._device), self._link]
+    def rows(self) -> list[RenderableType]:
+        """Signals, losses, the newest markers, keys."""
+        rows: list[RenderableType] = []
         if self._recorded:
             rows += [Text(), _signals_table(self._recorded), Text()]
             rows += [Text(f"{_clock(self._recorded.seconds)}   {_wire(self._recorded.wire)}")]
@@ -86,9 +48,7 @@ class RecordingView:
             rows += [Text(), Text("marked: " + "  ·  ".join(self._markers), style="cyan")]
         if self._hint:
             rows += [Text(), Text(f"keys: {self._hint}", style="dim")]
-        # Narrower than the terminal: the echo of Ctrl-C must not wrap, or a line of the panel stays behind.
-        width = self._console.width - len("^C")
-        return Panel(Group(*rows), title=Text(self._title), subtitle="Ctrl-C ends the recording", width=width)
+        return rows
 
 
 def _signals_table(recorded: Recorded) -> Table:

@@ -2,60 +2,27 @@
 
 from __future__ import annotations
 
-from rich.console import Console, Group, RenderableType
-from rich.live import Live
-from rich.panel import Panel
+from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
 from edgepain.runtime.decision import Decision
+from edgepain.runtime.live_panel import LivePanel, marker_text
 from edgepain.runtime.session import Percentiles, Summary
-from edgepain.signal import DeviceInfo, LinkChange, LinkState, Marker
+from edgepain.signal import Marker
 
 BAR = 16
-LINK_STYLE = {
-    LinkState.CONNECTED: "green",
-    LinkState.STALLED: "yellow",
-    LinkState.LOST: "red",
-    LinkState.SUSPENDED: "yellow",
-    LinkState.CLOSED: "red",
-    LinkState.ENDED: "green",
-}
 
 
-class TerminalView:
+class TerminalView(LivePanel):
     """Shows link, signal quality, the newest decision and totals. A context manager."""
 
     def __init__(self, console: Console, title: str) -> None:
-        self._console = console
-        self._title = title
-        self._device = "waiting for the device to introduce itself"
-        self._link = Text("no link yet")
+        super().__init__(console, title, "session")
         self._last: Decision | None = None
         self._marker: Text | None = None
         self._counts: dict[str, int] = {}
         self._lost = 0
-        self._live = Live(console=console, refresh_per_second=4, transient=True) if console.is_terminal else None
-
-    def __enter__(self) -> TerminalView:
-        if self._live:
-            self._live.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._live:
-            self._live.stop()
-
-    def device(self, device: DeviceInfo) -> None:
-        """Show who is connected."""
-        streams = ", ".join(f"{s.modality} {s.rate_hz:g} Hz in {s.unit}" for s in device.streams)
-        self._device = f"{device.name}, firmware {device.firmware}: {streams}"
-        self._line(f"device: {self._device}")
-
-    def link(self, change: LinkChange) -> None:
-        """Show the state of the wire."""
-        self._link = Text(f"{change.state}: {change.detail}", style=LINK_STYLE[change.state])
-        self._line(f"link {change.state}: {change.detail}")
 
     def decision(self, decision: Decision) -> None:
         """Show the newest decision."""
@@ -67,33 +34,22 @@ class TerminalView:
 
     def marker(self, marker: Marker) -> None:
         """Show the newest marker."""
-        value = "" if marker.value is None else f" {marker.value:g}"
-        self._marker = Text(f"marked: {marker.label}{value}", style="cyan")
+        self._marker = Text(f"marked: {marker_text(marker)}", style="cyan")
         self._line(self._marker.plain)
 
     def summary(self, summary: Summary) -> None:
         """Print the totals, below whatever was shown."""
-        if self._live:
-            self._live.stop()
-        self._console.print(_summary_table(summary))
+        self._print_below(_summary_table(summary))
 
-    def _line(self, text: str) -> None:
-        if self._live:
-            self._live.update(self._panel())
-        else:
-            self._console.print(Text(text), soft_wrap=True)
-
-    def _panel(self) -> RenderableType:
-        rows: list[RenderableType] = [Text(self._device), self._link]
+    def rows(self) -> list[RenderableType]:
+        """Signals and verdict of the newest decision, the newest marker, counts."""
+        rows: list[RenderableType] = []
         if self._last:
             rows += [Text(), _signals_table(self._last), Text(), *_verdict(self._last)]
         if self._marker:
             rows += [Text(), self._marker]
         counts = ", ".join(f"{count} {kind}" for kind, count in self._counts.items()) or "none yet"
-        rows += [Text(), Text(f"so far: {counts}; {self._lost} frames lost", style="dim")]
-        # Narrower than the terminal: the echo of Ctrl-C must not wrap, or a line of the panel stays behind.
-        width = self._console.width - len("^C")
-        return Panel(Group(*rows), title=Text(self._title), subtitle="Ctrl-C ends the session", width=width)
+        return [*rows, Text(), Text(f"so far: {counts}; {self._lost} frames lost", style="dim")]
 
 
 def _bar(share: float) -> str:
