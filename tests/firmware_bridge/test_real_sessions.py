@@ -88,6 +88,19 @@ def opensignals(shared_data: Path, folder: Path) -> tuple[Path, Expected]:
     return log, {Modality.BVP: (counts / 1024).astype(np.float32)}
 
 
+def opensignals_lines(shared_data: Path, folder: Path) -> tuple[Path, Expected]:
+    """The same with all 16 bits, as lines of text with a time."""
+    counts = np.loadtxt(shared_data / "opensignals" / "bvp_sample_first3000.txt", usecols=2, dtype=np.uint16)
+    lines = [f"{k},{count}\r\n".encode() for k, count in enumerate(counts)]
+    lines[0] = b"# EndOfHeader\r\n" + lines[0]  # The first line of a link may be the rest of one, and is not read.
+    sent = ((k / 1000, b"".join(lines[k : k + 50])) for k in range(0, len(lines), 50))
+    log = folder / "recorded.wire"
+    format_ = ["--device-option", "columns=time_ms,bvp", "--device-option", "rate_hz=1000"]
+    with playing("replay", wire_log(folder / "board.wire", sent), "--speed", 2) as port:
+        record(port, log, "--device", "lines", *format_)
+    return log, {Modality.BVP: counts.astype(np.float32)}
+
+
 def with_banner(sent: Iterator[tuple[float, bytes]]) -> Iterator[tuple[float, bytes]]:
     yield 0.0, BANNER
     yield from ((0.5 + at_s, data) for at_s, data in sent)
@@ -148,7 +161,14 @@ def bdf_samples(path: Path) -> Iterator[tuple[str, tuple[npt.NDArray[np.float64]
 
 @pytest.mark.parametrize(
     ("source", "exact"),
-    [(tumftm, False), (opensignals, True), (emotibit, True), (neurokit, True), (stress_predict, True)],
+    [
+        (tumftm, False),
+        (opensignals, True),
+        (opensignals_lines, True),
+        (emotibit, True),
+        (neurokit, True),
+        (stress_predict, True),
+    ],
 )
 def test_what_was_recorded_and_converted_is_what_stands_in_the_file(
     shared_data: Path, tmp_path: Path, source: Callable[[Path, Path], tuple[Path, Expected]], exact: bool
