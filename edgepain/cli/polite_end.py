@@ -1,23 +1,26 @@
-"""How a command that runs until it is told to stop ends: by Ctrl-C or SIGTERM, once, and with its summary."""
+"""How a command that runs until it is told to stop ends: by Ctrl-C, SIGTERM or a lost terminal, with its summary."""
 
 from __future__ import annotations
 
 import signal
 from types import FrameType
 
-NUMBERS = (signal.SIGINT, signal.SIGTERM)
+NUMBERS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def end_politely() -> None:
-    """Let Ctrl-C and a service manager's SIGTERM end a session alike, and a second one not cut the end short."""
+    """Let Ctrl-C, a service manager's SIGTERM and a terminal that goes away end a session alike, and a second one not
+    cut the end short. `nohup` still lets it go on without its terminal.
+    """
+    numbers = [n for n in NUMBERS if n is not signal.SIGHUP or signal.getsignal(n) is not signal.SIG_IGN]
 
     def interrupt(number: int, frame: FrameType | None) -> None:
         # Handled by nothing, not ignored: Python complains of a signal that came before its handler was taken away.
-        for each in NUMBERS:
+        for each in numbers:
             signal.signal(each, lambda *_: None)
         raise KeyboardInterrupt
 
-    for number in NUMBERS:
+    for number in numbers:
         signal.signal(number, interrupt)
 
 

@@ -96,8 +96,10 @@ def command(recording: Path | None, **options: Any) -> None:
 
     from rich.console import Console
 
+    from edgepain.cli.polite_end import end_politely
     from edgepain.firmware_bridge.playback import load, part
 
+    end_politely()
     played = part(load(recording), options["start"], options["duration"])
     simulator = _simulator(played, options)
     try:

@@ -42,7 +42,8 @@ def test_a_folder_that_is_no_session_is_unusable_data(tmp_path):
     assert "EDA.csv" in done.stderr
 
 
-def test_an_interrupt_ends_it_with_a_summary_and_without_its_link(e4_session, simulate, tmp_path):
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupt_ends_it_with_a_summary_and_without_its_link(e4_session, simulate, tmp_path, number):
     link = tmp_path / "wearable"
     with simulate(e4_session, "--loop", "--speed", 50, "--link", link) as device:
         with DeviceSource(str(link)) as source:
@@ -50,7 +51,7 @@ def test_an_interrupt_ends_it_with_a_summary_and_without_its_link(e4_session, si
             while sum(part.times_s.size for part in received) < 5000:
                 received += [event for event in source.recv(1.0) if isinstance(event, Samples)]
         assert max(part.times_s[-1] for part in received) > 60.0, "it starts over"
-        device.process.send_signal(signal.SIGINT)
+        device.process.send_signal(number)
         _, errors = device.process.communicate(timeout=120)
     assert device.process.returncode == 130
     assert "interrupted" in errors

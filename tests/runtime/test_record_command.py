@@ -92,7 +92,7 @@ def has_bvp(count: int) -> Callable[[dict[str, Any]], bool]:
     return lambda line: line["type"] == "signals" and line["signals"].get("bvp", {}).get("samples", 0) >= count
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_signals_markers_and_losses_are_told_and_kept(record, simulate, e4_session, tmp_path, number):
     log = tmp_path / "monday.wire"
     with (
