@@ -11,6 +11,7 @@ import codecs
 import contextlib
 import math
 import os
+import re
 import select
 import termios
 import threading
@@ -27,7 +28,9 @@ PAIN = "NRS"
 TEN_KEY = "x"
 _PAIN_KEYS = {**{str(value): float(value) for value in range(10)}, TEN_KEY: 10.0}
 MAX_LINE = 200
-_ESCAPE = "\x1b"
+# What arrow and function keys send: an escape, then letters and digits that nobody pressed. Else the escape alone.
+_ESCAPED = re.compile(r"\x1b(\[[0-?]*[ -/]*[@-~]|O.|)")
+_BEGUN = re.compile(r"\x1b(\[[0-?]{0,16}[ -/]{0,4}|O)\Z")
 
 
 def key_labels(texts: Iterable[str]) -> dict[str, str]:
@@ -139,8 +142,10 @@ class TypedMarkers:
             self._found.append(Marker(time.monotonic(), time.time(), told, None, "edgepain"))
 
     def _keys_of(self, text: str) -> Iterator[tuple[str, float | None]]:
-        # Arrow and function keys send an escape and then letters and digits that nobody pressed.
-        for key in text.partition(_ESCAPE)[0]:
+        text, self._line = self._line + text, ""
+        if begun := _BEGUN.search(text):
+            text, self._line = text[: begun.start()], begun[0]
+        for key in _ESCAPED.sub("", text):
             if key in _PAIN_KEYS:
                 yield PAIN, _PAIN_KEYS[key]
             elif key in self._keys:
@@ -183,9 +188,10 @@ def _in_foreground(fd: int) -> bool:
 def _read_single_keys(fd: int) -> None:
     """Keys at once and without echo, Ctrl-C as ever.
 
-    Ctrl-Z does nothing: it would stop the recording while the device goes on.
+    Ctrl-Z, Ctrl-S and Ctrl-\\ do nothing: they would stop or kill the recording while the device goes on.
     """
     tty.setcbreak(fd, termios.TCSANOW)
     mode = termios.tcgetattr(fd)
-    mode[6][termios.VSUSP] = b"\0"
+    mode[0] &= ~termios.IXON
+    mode[6][termios.VSUSP] = mode[6][termios.VQUIT] = b"\0"
     termios.tcsetattr(fd, termios.TCSANOW, mode)

@@ -39,6 +39,7 @@ def test_keys_are_markers_at_once_and_the_terminal_gets_its_mode_back(terminal):
     before = termios.tcgetattr(fd)
     markers = TypedMarkers(key_labels(["h=heat on", "=={"]), fd)
     assert not termios.tcgetattr(fd)[3] & (termios.ICANON | termios.ECHO)
+    assert not termios.tcgetattr(fd)[0] & termios.IXON
     os.write(master, "7x?h=ä0".encode())
     begun_s = time.monotonic()
     found = polled(markers, lambda found: len(found) == 5)
@@ -53,6 +54,12 @@ def test_keys_are_markers_at_once_and_the_terminal_gets_its_mode_back(terminal):
     time.sleep(0.05)
     os.write(master, b"3")
     assert said(polled(markers, bool)) == [("NRS", 3.0)]
+    # In one read with what was pressed, cut in two, and keys that would stop or kill the process.
+    os.write(master, b"1\x1b[A2\x1bOP\x1bh\x1b[1")
+    time.sleep(0.05)
+    os.write(master, b"5~\x13\x1c\x1a4")
+    found = polled(markers, lambda found: len(found) == 4)
+    assert said(found) == [("NRS", 1.0), ("NRS", 2.0), ("heat on", None), ("NRS", 4.0)]
     markers.close()
     markers.close()
     assert termios.tcgetattr(fd) == before
