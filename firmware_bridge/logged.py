@@ -21,6 +21,9 @@ from edgepain.signal import DeviceInfo, LinkState, LinkStats, Marker, Modality, 
 
 # Two samples further apart than this many periods have a gap between them.
 GAP_PERIODS = 1.5
+# A rate is not the stated one where its longest run says so by more than this, and by more than a sample. Times that
+# make it another altogether are damaged.
+MAX_RATE_OFF_PPM, _JITTER_PERIODS, _MAX_RATE_TIMES = 500.0, 1.0, 2.0
 # What is longer was not recorded, but damaged.
 LONGEST_S = 50 * 86_400.0
 _STRAY_S = 3600.0
@@ -100,6 +103,26 @@ class LoggedSession:
         """Times [n] of a signal's samples, seconds after the first sample of the log."""
         return segment.clock.host_s(segment.signals[modality].device_s) - self.begin_s
 
+    @property
+    def stated_rates_hz(self) -> dict[Modality, float]:
+        """The rate of each signal as the device said last."""
+        return {modality: s.rate_hz for segment in self.segments for modality, s in segment.signals.items()}
+
+    def rate_hz(self, modality: Modality) -> float:
+        """The rate of a signal: as stated, unless its longest run without a gap had another."""
+        runs = [
+            (part, segment.signals[modality].rate_hz)
+            for segment in self.segments
+            if modality in segment.signals
+            for part in np.split(self.times_s(segment, modality), segment.signals[modality].gaps + 1)
+        ]
+        longest_s, stated_hz = max(runs, key=lambda run: run[0].size)
+        steps, nominal_steps = longest_s.size - 1, float(longest_s[-1] - longest_s[0]) * stated_hz
+        kept = abs(steps - nominal_steps) <= max(_JITTER_PERIODS, MAX_RATE_OFF_PPM * 1e-6 * nominal_steps)
+        if kept or not 1 / _MAX_RATE_TIMES < steps / max(nominal_steps, _JITTER_PERIODS) < _MAX_RATE_TIMES:
+            return self.stated_rates_hz[modality]
+        return stated_hz * steps / nominal_steps
+
     def moment_s(self, monotonic_s: float) -> float:
         """Time of a moment of the monotonic clock, seconds after the first sample of the log."""
         return monotonic_s + sum(seconds for at_s, seconds in self.sleeps if at_s <= monotonic_s) - self.begin_s
@@ -137,7 +160,8 @@ class LoggedSession:
             "begin": datetime.fromtimestamp(self.begin_unix_s, timezone.utc).isoformat(),
             "wall_clock": "of the computer" if metadata else "guessed: the log's description is damaged",
             "units": {str(modality): modality.unit for modality in self.modalities},
-            "rates_hz": {str(m): s.rate_hz for segment in self.segments for m, s in segment.signals.items()},
+            "rates_hz": {str(modality): rate_hz for modality, rate_hz in self.stated_rates_hz.items()},
+            "measured_rates_hz": {str(modality): self.rate_hz(modality) for modality in self.modalities},
             "segments": [self._segment_facts(segment) for segment in self.segments],
             "frames_lost": self.stats.frames_lost,
             "frames_lost_is_minimum": self.stats.lost_is_minimum,

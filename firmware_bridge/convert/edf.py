@@ -2,17 +2,20 @@
 
 One continuous file (EDF+C): readers of discontinuous ones are rare. It begins at a whole second UTC, as sub-seconds are
 read back wrongly by common readers. Where a signal has no sample or no value it stays at the last one, and an
-annotation `no eda` lasts as long. Samples follow each other at the rate that the device says, so that none is left out
-or doubled; each gap and each restart sets a signal right by the computer's clock. Markers stand at the sample that was
-taken then. The first annotation tells the drift of the device's clock.
+annotation `no eda` lasts as long. Samples follow each other at the rate that the device says, or at that of its longest
+run where this is another (`LoggedSession.rate_hz`), which an annotation tells, so that none is left out or doubled;
+each gap and each restart sets a signal right by the computer's clock. Markers stand at the sample that was taken then.
+The first annotation tells the drift of the device's clock.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+import warnings
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +26,11 @@ from edgepain.errors import DataError, MissingExtraError
 from edgepain.firmware_bridge.logged import LoggedSession
 from edgepain.signal import Marker, Modality
 
-# Seconds of a data record that are tried.
+# Seconds of a data record that are tried; its length is written in steps of 10 us.
 _RECORD_S = (1, 2, 4, 5, 8, 10, 16, 20, 25, 32, 40, 50, 60)
+_RECORD_DIGITS = 5
+# What a rate may be off where no record holds a whole number of samples of each signal.
+_RATE_PPM = 100.0
 MAX_TEXT = 40
 # A field of 8 characters has a sign and 7 digits.
 MAX_VALUE = 9_999_000
@@ -66,16 +72,20 @@ def write_steps(session: LoggedSession, path: Path, bits: int) -> None:
         raise MissingExtraError("pyedflib", "convert") from error
     begin = datetime.fromtimestamp(session.begin_unix_s, timezone.utc)
     lead_s = begin.microsecond / 1e6
-    channels = [_channel(session, modality, rate_hz, lead_s) for modality, rate_hz in _rates(session).items()]
+    record_s, rates_hz = _record({modality: session.rate_hz(modality) for modality in session.modalities})
+    channels = [_channel(session, modality, rate_hz, lead_s) for modality, rate_hz in rates_hz.items()]
     scales = [Scale.of(channel, bits, session) for channel in channels]
     kind = pyedflib.FILETYPE_EDFPLUS if bits == 16 else pyedflib.FILETYPE_BDFPLUS
     writer = pyedflib.EdfWriter(str(path), len(channels), file_type=kind)
     try:
+        with warnings.catch_warnings():
+            # It warns of every length that is set, and that its default rates would not fit into it.
+            warnings.simplefilter("ignore", UserWarning)
+            writer.setDatarecordDuration(record_s)
         writer.setSignalHeaders([_header(channel, scale) for channel, scale in zip(channels, scales, strict=True)])
         writer.setEquipment("edgepain")
         writer.setRecordingAdditional(_word(session.segments[0].info.name))
         writer.setStartdatetime(begin.replace(tzinfo=None, microsecond=0))
-        record_s = float(writer.record_duration)
         records = max(math.ceil(channel.values.size / (channel.rate_hz * record_s) - 1e-9) for channel in channels)
         channels = [_padded(channel, records * round(record_s * channel.rate_hz)) for channel in channels]
         annotations = _annotations(session, channels, lead_s, records * _MAX_ANNOTATION_SIGNALS)
@@ -123,12 +133,25 @@ class Scale:
         return steps
 
 
-def _rates(session: LoggedSession) -> dict[Modality, float]:
-    """The rate of each signal as the file can have it: a whole number of samples in a data record of all of them."""
-    rates = {m: s.rate_hz for segment in session.segments for m, s in segment.signals.items()}
-    fits = [d for d in _RECORD_S if all(abs(rate * d - round(rate * d)) < 1e-6 * rate * d for rate in rates.values())]
-    record_s = fits[0] if fits else 10
-    return {m: max(round(rates[m] * record_s), 1) / record_s for m in session.modalities}
+def _record(rates_hz: Mapping[Modality, float]) -> tuple[float, dict[Modality, float]]:
+    """Seconds of a data record, and the rate of each signal as it holds them: a whole number of samples a record.
+
+    Whole seconds where they fit; else the shortest record, of whole samples of the slowest signal, that does; else the
+    one that fits best.
+    """
+
+    def held(record_s: float) -> dict[Modality, float]:
+        return {m: max(round(rate_hz * record_s), 1) / record_s for m, rate_hz in rates_hz.items()}
+
+    def off_ppm(record_s: float) -> float:
+        return max(abs(rate_hz / rates_hz[m] - 1.0) * 1e6 for m, rate_hz in held(record_s).items())
+
+    slowest_hz = min(rates_hz.values())
+    counts = range(max(math.ceil(slowest_hz * _RECORD_S[0]), 1), math.floor(slowest_hz * _RECORD_S[-1]) + 1)
+    tried = [*_RECORD_S, *(round(count / slowest_hz, _RECORD_DIGITS) for count in counts)]
+    fits = chain((s for s in _RECORD_S if off_ppm(s) < 1.0), (s for s in tried if off_ppm(s) < _RATE_PPM))
+    record_s = float(next(fits, None) or min(tried, key=off_ppm))
+    return record_s, held(record_s)
 
 
 def _channel(session: LoggedSession, modality: Modality, rate_hz: float, lead_s: float) -> Channel:
@@ -180,7 +203,7 @@ def _filled(values: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
 def _annotations(session: LoggedSession, channels: Sequence[Channel], lead_s: float, room: int) -> list[Annotation]:
     """Clock, markers, and as many of the longest gaps as there is room for, in order of time."""
     fastest = max(channels, key=lambda channel: channel.rate_hz)
-    told = [Annotation(0.0, -1.0, _clock_text(session))]
+    told = [Annotation(0.0, -1.0, text) for text in (_clock_text(session), *_rate_texts(session, channels))]
     told += [Annotation(_moment_s(session, marker, fastest, lead_s), -1.0, _text(marker)) for marker in session.markers]
     gaps = sorted((gap for channel in channels for gap in _gaps(channel)), key=lambda gap: -gap.duration_s)
     if len(told) > room:
@@ -219,6 +242,13 @@ def _clock_text(session: LoggedSession) -> str:
     if clock.skew_ppm is None or clock.uncertainty_ms is None:
         return f"clock: {clock.basis}, drift unknown"
     return f"clock: {clock.skew_ppm:+.1f} ppm, +- {clock.uncertainty_ms:.1f} ms"
+
+
+def _rate_texts(session: LoggedSession, channels: Sequence[Channel]) -> list[str]:
+    """Rates that are not those that the device says."""
+    stated_hz = session.stated_rates_hz
+    off = [c for c in channels if session.rate_hz(c.modality) != stated_hz[c.modality]]
+    return [f"{c.modality}: {c.rate_hz:.6g} Hz, {stated_hz[c.modality]:.6g} stated" for c in off]
 
 
 def _header(channel: Channel, scale: Scale) -> dict[str, Any]:

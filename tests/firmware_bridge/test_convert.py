@@ -325,3 +325,50 @@ def test_many_markers_all_fit_into_edf(tmp_path):
             recorder.note(Marker(105.0, 1.7e9, "x"))
     with pytest.raises(DataError, match=r"2000 markers are more than EDF\+ and BDF\+ hold"):
         convert_log(tmp_path / "more.wire", "edf", tmp_path / "more.edf")
+
+
+def printed(path: Path, options: dict[str, str], lines: list[bytes], at_s: list[float]) -> None:
+    """A log of a board that prints these lines, read a few milliseconds after they are due."""
+    random = np.random.default_rng(4)
+    with open_recording(path, {"device": "lines", "options": options}) as recorder:
+        recorder.write(BEGUN_S, b"")
+        recorder.write(BEGUN_S, b"\n")
+        for line, due_s in zip(lines, at_s, strict=True):
+            recorder.write(BEGUN_S + due_s + 0.003 + float(random.exponential(0.001)), line)
+
+
+@pytest.mark.parametrize(
+    ("options", "rate_hz", "line", "stated_hz"),
+    [
+        # 1 s more or less of 20 minutes are 800 ppm: what a rate learnt from a few rounded times is off by, and more.
+        ({"columns": "time_ms,bvp", "rate_hz": "127.12"}, 128.0, b"%(ms)d,%(k)d\n", 127.12),
+        ({"columns": "time_ms,bvp"}, 128.0, b"%(ms)d,%(k)d\n", None),
+        ({"sketch": "grove_gsr", "cal": "512"}, 19.2, b"%(gsr)d\n", 20.0),
+    ],
+)
+@pytest.mark.parametrize("kind", ["edf", "bdf"])
+def test_a_rate_that_is_not_the_stated_one_shifts_no_time(tmp_path, kind, options, rate_hz, line, stated_hz):
+    seconds, path = 300, tmp_path / "off.wire"
+    at_s = [k / rate_hz for k in range(round(seconds * rate_hz))]
+    lines = [line % {b"ms": int(t * 1e3), b"k": k % 1000, b"gsr": 100 + k % 300} for k, t in enumerate(at_s)]
+    printed(path, options, lines, at_s)
+    session = convert_log(path, kind, tmp_path / f"off.{kind}")
+    (modality,) = session.modalities
+    times_s, values = expected(session, modality)
+    with pyedflib.EdfReader(str(tmp_path / f"off.{kind}")) as file:
+        onsets_s, _, texts = file.readAnnotations()
+        found_hz = file.getSampleFrequency(0)
+        read = file.readSignal(0)
+    # Nothing is missing but before the first sample and after the last.
+    missing = [o for o, text in zip(onsets_s, texts, strict=True) if text.startswith("no ")]
+    begin = round(session.begin_unix_s % 1 * found_hz)
+    assert len(missing) <= 2
+    np.testing.assert_allclose(read[begin : begin + values.size], values, atol=0.02)
+    end_s = (begin + values.size - 1) / found_hz - session.begin_unix_s % 1
+    assert end_s == pytest.approx(times_s[-1], abs=1.5 / rate_hz)
+    assert found_hz == pytest.approx(rate_hz, rel=5e-4)
+    stated_hz = stated_hz or session.stated_rates_hz[modality]
+    told = f"{modality}: {found_hz:.6g} Hz, {stated_hz:.6g} stated"
+    assert told in list(texts)
+    assert session.facts()["rates_hz"] == {str(modality): stated_hz}
+    assert session.facts()["measured_rates_hz"][str(modality)] == pytest.approx(rate_hz, rel=5e-4)
