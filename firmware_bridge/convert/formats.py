@@ -31,23 +31,35 @@ def output_path(log: Path, kind: str, out: Path | None) -> Path:
 def convert_log(log: Path, kind: str, out: Path) -> LoggedSession:
     """Write what is in `log` to the new file `out`; the log, decoded. `out` appears only when it is whole.
 
-    Raises ConfigError where `out` exists, DataError where the log has no sample or the disk does not take it,
-    MissingExtraError.
+    Raises ConfigError where `out` (or the JSON file beside a CSV) exists, DataError where the log has no sample or the
+    disk does not take it, MissingExtraError.
     """
-    if out.exists():
-        raise ConfigError(f"{out}: exists already and is not overwritten; choose another name with --out")
+    beside = out.with_suffix(".json") if kind == "csv" else None
+    if beside == out:
+        raise ConfigError(f"{out}: is the name of the JSON file beside a CSV; choose another name with --out")
+    for path in filter(None, (out, beside)):
+        if path.exists():
+            raise ConfigError(f"{path}: exists already and is not overwritten; choose another name with --out")
     module = importlib.import_module(FORMATS[kind][0])
     session = read_log(log)
     _ = session.begin_s
-    part = out.with_name(f".{out.stem}.part{out.suffix}")
+    part = _part(out)
     try:
         module.write(session, part)
-        if kind == "csv":
-            out.with_suffix(".json").write_text(json.dumps(session.facts(), indent=1) + "\n", encoding="utf-8")
+        if beside is not None:
+            _part(beside).write_text(json.dumps(session.facts(), indent=1) + "\n", encoding="utf-8")
+            _part(beside).replace(beside)
         part.replace(out)
     except OSError as error:
-        raise DataError(f"{out}: cannot be written ({error.strerror}); choose another folder with --out") from error
+        reason = error.strerror or error
+        raise DataError(f"{out}: cannot be written ({reason}); choose another folder with --out") from error
     finally:
-        with contextlib.suppress(OSError):
-            part.unlink(missing_ok=True)
+        for path in filter(None, (out, beside)):
+            with contextlib.suppress(OSError):
+                _part(path).unlink(missing_ok=True)
     return session
+
+
+def _part(path: Path) -> Path:
+    """Where a file is written until it is whole."""
+    return path.with_name(f".{path.stem}.part{path.suffix}")

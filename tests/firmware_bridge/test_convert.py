@@ -232,6 +232,20 @@ def test_what_exists_and_what_is_empty_is_refused(log, tmp_path, kind):
     assert {p.name for p in tmp_path.iterdir()} == {path.name, "empty.wire"}
 
 
+def test_the_json_file_beside_a_csv_is_not_overwritten(log, tmp_path):
+    path, beside = tmp_path / "monday.csv", tmp_path / "monday.json"
+    beside.write_text("precious")
+    with pytest.raises(ConfigError, match=r"monday\.json: exists already"):
+        convert_log(log, "csv", path)
+    assert beside.read_text() == "precious"
+    with pytest.raises(ConfigError, match="beside a CSV"):
+        convert_log(log, "csv", tmp_path / "tuesday.json")
+    assert {p.name for p in tmp_path.iterdir()} == {"monday.json"}
+    beside.unlink()
+    convert_log(log, "csv", path)
+    assert {p.name for p in tmp_path.iterdir()} == {"monday.csv", "monday.json"}
+
+
 def test_the_command_converts_several_and_tells_of_damage(log, tmp_path):
     whole = log.read_bytes()
     (tmp_path / "a.wire").write_bytes(whole)
