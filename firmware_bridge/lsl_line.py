@@ -6,6 +6,7 @@ import re
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -49,16 +50,21 @@ class LslLine:
     def __init__(self, inlets: Sequence[Any], described: Described) -> None:
         self._lsl = load_lsl()
         self._inlets = [_Inlet(inlet, _buffer(self._lsl, inlet)) for inlet in inlets]
+        self._gone: LineGoneError | None = None
         self._pending = pack(described) + self._offsets(ANSWER_S)
 
     def read(self, wait: bool) -> bytes:
-        """The description first, then chunks of all streams and, now and then, the offsets of their clocks."""
+        """The description first, then chunks of all streams and, now and then, the offsets of their clocks.
+
+        Where a stream is gone, what the others had comes first.
+        """
         out, self._pending = self._pending, b""
         deadline_s = time.monotonic() + READ_SLICE_S
         while True:
-            if time.monotonic() >= self._offsets_due_s:
-                out += self._offsets(0.0)
-            out += b"".join(self._chunk(k, inlet) for k, inlet in enumerate(self._inlets))
+            if self._gone is None:
+                out += self._take()
+            if self._gone is not None and not out:
+                raise self._gone
             if out or not wait or time.monotonic() >= deadline_s:
                 return out
             time.sleep(_POLL_S)
@@ -70,6 +76,18 @@ class LslLine:
         """Leave the streams."""
         # An inlet is closed where it is deleted.
         self._inlets = []
+
+    def _take(self) -> bytes:
+        steps = [partial(self._chunk, k, inlet) for k, inlet in enumerate(self._inlets)]
+        if time.monotonic() >= self._offsets_due_s:
+            steps.append(partial(self._offsets, 0.0))
+        taken = b""
+        for step in steps:
+            try:
+                taken += step()
+            except LineGoneError as error:
+                self._gone = error
+        return taken
 
     def _chunk(self, index: int, inlet: _Inlet) -> bytes:
         try:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import threading
 import time
-from dataclasses import dataclass, field
+from collections import deque
+from collections.abc import Iterator
 from typing import Any
 
 from edgepain.lsl import load_lsl, monotonic_offset_s
@@ -13,19 +16,76 @@ from edgepain.signal import Marker
 # A stream that is not there (yet, or any more) is looked for so often.
 _LOOK_PERIOD_S = 1.0
 _FORGET_S = 5.0
+# Long, because a sender that leaves between two pulls is lost with its last words; `close` waits for the end of one.
+_PULL_S = 0.5
 
 
-@dataclass
 class _Inlet:
-    inlet: Any
-    waiting: list[tuple[list[str], float]] = field(default_factory=list)
+    """One sender. liblsl throws away what waits when a sender leaves, so a thread takes each text as it comes.
+
+    over: nothing more will come; what waits is all.
+    """
+
+    def __init__(self, lsl: Any, info: Any) -> None:
+        self._lsl = lsl
+        self._inlet = lsl.StreamInlet(info, recover=False)
+        self._correction_s: float | None = None
+        self._stopped = threading.Event()
+        self._waiting: deque[tuple[str, float, float]] = deque()
+        self.trouble: deque[str] = deque()
+        self._thread = threading.Thread(target=self._run, name="LSL markers", daemon=True)
+        self._thread.start()
+
+    @property
+    def over(self) -> bool:
+        return not self._thread.is_alive()
+
+    def take(self) -> list[tuple[str, float]]:
+        """Texts and their times on this machine's monotonic clock."""
+        over = self.over
+        with contextlib.suppress(self._lsl.util.LostError, self._lsl.util.TimeoutError):
+            self._correction_s = self._inlet.time_correction(timeout=0.0)
+        if self._correction_s is None and not over:
+            # The first answer of the other clock takes a moment; markers wait for it.
+            return []
+        taken = [self._waiting.popleft() for _ in range(len(self._waiting))]
+        if self._correction_s is None:
+            return [(text, came_s) for text, _, came_s in taken]
+        to_here_s = self._correction_s + monotonic_offset_s()
+        return [(text, stamp_s + to_here_s) for text, stamp_s, _ in taken]
+
+    def stop(self) -> None:
+        self._stopped.set()
+
+    def join(self) -> None:
+        self._thread.join()
+
+    def _run(self) -> None:
+        try:
+            while not self._stopped.is_set():
+                self._pull()
+        except self._lsl.util.LostError:
+            return
+        # Whatever it was: without its thread nobody would see it.
+        except Exception as error:
+            self.trouble.append(f"markers may be missing here: {error}")
+
+    def _pull(self) -> None:
+        try:
+            texts, stamp_s = self._inlet.pull_sample(timeout=_PULL_S)
+        except UnicodeDecodeError:
+            self.trouble.append("a marker is missing here: it was no UTF-8")
+            return
+        if texts is not None:
+            self._waiting.append((" ".join(texts), stamp_s, time.monotonic()))
 
 
 class LslMarkers:
     """A stream of texts by its name; see `MarkerSource`. It may come and go: it is looked for again and again.
 
     Each text is a label, with a value where a number stands at its end: `NRS 7`. Several channels are joined by blanks.
-    Its time is the sender's, moved to this machine's clock.
+    Its time is the sender's, moved to this machine's clock; or when it came, where the sender left before its clock was
+    known. What went wrong is told as a marker.
 
     Raises MissingExtraError.
     """
@@ -47,36 +107,32 @@ class LslMarkers:
         if self._resolver is not None and time.monotonic() - self._looked_s >= _LOOK_PERIOD_S:
             self._looked_s = time.monotonic()
             self._look()
-        return [marker for uid in list(self._inlets) for marker in self._pull(uid)]
+        return [marker for uid in list(self._inlets) for marker in self._take(uid)]
 
     def close(self) -> None:
         """Leave the stream."""
         self._resolver = None
+        for each in self._inlets.values():
+            each.stop()
+        for each in self._inlets.values():
+            each.join()
         self._inlets.clear()
 
     def _look(self) -> None:
         for info in self._resolver.results():
             if info.uid() not in self._inlets and info.channel_format() == self._lsl.cf_string:
-                self._inlets[info.uid()] = _Inlet(self._lsl.StreamInlet(info, recover=False))
+                self._inlets[info.uid()] = _Inlet(self._lsl, info)
 
-    def _pull(self, uid: str) -> list[Marker]:
+    def _take(self, uid: str) -> Iterator[Marker]:
         each = self._inlets[uid]
-        try:
-            texts, stamps_s = each.inlet.pull_chunk(timeout=0.0)
-            each.waiting += zip(texts, stamps_s, strict=True)
-            to_here_s = each.inlet.time_correction(timeout=0.0) + monotonic_offset_s()
-        except self._lsl.util.LostError:
+        if each.over:
             del self._inlets[uid]
-            return []
-        except self._lsl.util.TimeoutError:
-            # The first answer of the other clock takes a moment; markers wait for it.
-            return []
-        waiting, each.waiting = each.waiting, []
-        markers = [self._marker(" ".join(text), stamp_s + to_here_s) for text, stamp_s in waiting]
-        return [marker for marker in markers if marker is not None]
+        for text, at_s in each.take():
+            if parsed := parse_line(text):
+                yield _marker(at_s, *parsed, self._name)
+        while each.trouble:
+            yield _marker(time.monotonic(), each.trouble.popleft(), None, "edgepain")
 
-    def _marker(self, text: str, at_s: float) -> Marker | None:
-        parsed = parse_line(text)
-        if parsed is None:
-            return None
-        return Marker(at_s, time.time() + at_s - time.monotonic(), *parsed, self._name)
+
+def _marker(at_s: float, label: str, value: float | None, source: str) -> Marker:
+    return Marker(at_s, time.time() + at_s - time.monotonic(), label, value, source)

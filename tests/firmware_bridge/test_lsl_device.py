@@ -131,6 +131,22 @@ def test_an_outlet_that_goes_away_is_waited_for(lsl, outlet, name):
         assert (source.stats().reconnects, source.stats().restarts) == (1, 1)
 
 
+def test_what_one_stream_sent_is_kept_when_another_goes_away(outlet, name):
+    eda = outlet(f"{name} EDA", [("EDA", "", "uS")], 16.0)
+    ppg = outlet(f"{name} PPG", [("PPG", "", "")], 64.0)
+    with DeviceSource(f"{name} EDA,{name} PPG", device="lsl", reconnect_s=30) as source:
+        heard(eda, ppg)
+        until(source, lambda events: any(isinstance(e, DeviceInfo) for e in events))
+        eda.push_chunk(np.full((16, 1), 2.5, np.float32))
+        del ppg
+        time.sleep(0.5)
+        events = until(
+            source, lambda events: any(isinstance(e, LinkChange) and e.state is LinkState.LOST for e in events)
+        )
+    assert count(events, Modality.EDA) == 16
+    del eda
+
+
 @pytest.mark.parametrize(
     ("channels", "rate_hz", "form", "options", "complaint"),
     [

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -83,6 +84,27 @@ def test_a_stream_may_go_and_come_and_one_of_numbers_is_none(lsl, name: str):
     assert [marker.label for marker in polled(markers, 1)] == ["two"]
     markers.close()
     del numbers
+
+
+def test_the_last_words_of_a_sender_that_leaves_are_heard(lsl, name: str):
+    sender = outlet(lsl, name)
+    markers = LslMarkers(name)
+    until_found(markers)
+    sender.push_sample(["zero"])
+    # Waits until the sender's clock is known.
+    assert [marker.label for marker in polled(markers, 1)] == ["zero"]
+    made_s = time.monotonic()
+    for word in ("one", "two", "three"):
+        sender.push_sample([word], lsl.local_clock() - 2.0)
+    time.sleep(0.05)
+    del sender
+    # A session that is busy meanwhile.
+    time.sleep(0.5)
+    found = polled(markers, 3)
+    assert [marker.label for marker in found] == ["one", "two", "three"]
+    assert found[0].at_s == pytest.approx(made_s - 2.0, abs=0.1)
+    markers.close()
+    assert not [thread for thread in threading.enumerate() if thread.name == "LSL markers"]
 
 
 def test_they_are_recorded_with_the_signals(lsl, name: str, simulate, tmp_path: Path):
