@@ -14,6 +14,7 @@ the disk about once a second. The reader skips what is damaged, finds the next t
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import os
@@ -186,7 +187,14 @@ def open_recording(path: Path | str, metadata: Mapping[str, Any] | None = None) 
     except OSError as error:
         raise DataError(f"{path}: cannot record here ({error.strerror}); choose another folder") from error
     recorder = WireRecorder(path, fd, text)
-    recorder._append(MAGIC + _META.pack(len(text), crc32(text)) + text)
+    try:
+        recorder._append(MAGIC + _META.pack(len(text), crc32(text)) + text)
+    except DataError:
+        # A log without its beginning is none, and would be in the way of the next of its name.
+        os.close(fd)
+        with contextlib.suppress(OSError):
+            path.unlink()
+        raise
     return recorder
 
 

@@ -1,5 +1,7 @@
 """The wire log keeps what was read through kills, cuts and damage."""
 
+import os
+import resource
 import signal
 import subprocess
 import sys
@@ -57,6 +59,21 @@ def test_an_existing_file_is_not_overwritten(log):
     with pytest.raises(ConfigError, match="exists already"):
         open_recording(log)
     assert log.read_bytes() == before
+
+
+def test_a_log_whose_beginning_the_disk_does_not_take_leaves_nothing(tmp_path):
+    path = tmp_path / "full.wire"
+    before, open_files = resource.getrlimit(resource.RLIMIT_FSIZE), set(os.listdir("/proc/self/fd"))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (30, before[1]))
+    try:
+        with pytest.raises(DataError, match=r"cannot record .*; free space or record elsewhere"):
+            open_recording(path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert set(os.listdir("/proc/self/fd")) <= open_files
+    assert not list(tmp_path.iterdir())
+    open_recording(path).close()
+    assert read_recording(path).damage == ()
 
 
 def test_a_cut_tail_costs_only_the_chunk_that_was_cut(log):
