@@ -31,8 +31,8 @@ def output_path(log: Path, kind: str, out: Path | None) -> Path:
 def convert_log(log: Path, kind: str, out: Path) -> LoggedSession:
     """Write what is in `log` to the new file `out`; the log, decoded. `out` appears only when it is whole.
 
-    Raises ConfigError where `out` (or the JSON file beside a CSV) exists, DataError where the log has no sample or the
-    disk does not take it, MissingExtraError.
+    Raises ConfigError where `out` (or the JSON file beside a CSV) exists or its folder does not, DataError where the
+    log has no sample or the disk does not take it, MissingExtraError.
     """
     beside = out.with_suffix(".json") if kind == "csv" else None
     if beside == out:
@@ -40,6 +40,8 @@ def convert_log(log: Path, kind: str, out: Path) -> LoggedSession:
     for path in filter(None, (out, beside)):
         if path.exists():
             raise ConfigError(f"{path}: exists already and is not overwritten; choose another name with --out")
+    if not out.parent.is_dir():
+        raise ConfigError(f"{out}: {out.parent} is no folder; make it, or choose another with --out")
     module = importlib.import_module(FORMATS[kind][0])
     session = read_log(log)
     _ = session.begin_s

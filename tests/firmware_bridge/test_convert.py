@@ -246,6 +246,16 @@ def test_the_json_file_beside_a_csv_is_not_overwritten(log, tmp_path):
     assert {p.name for p in tmp_path.iterdir()} == {"monday.csv", "monday.json"}
 
 
+@pytest.mark.parametrize("kind", list(FORMATS))
+def test_a_folder_that_is_not_there_or_takes_no_file_is_told_with_the_way_out(log, tmp_path, kind):
+    with pytest.raises(ConfigError, match=r"nowhere is no folder; make it, or choose another with --out"):
+        convert_log(log, kind, tmp_path / "nowhere" / f"a.{kind}")
+    # Nobody, root included, makes files there.
+    with pytest.raises(DataError, match=r"cannot be written \((?!None).+\); choose another folder with --out"):
+        convert_log(log, kind, Path("/proc") / f"a.{kind}")
+    assert not list(tmp_path.iterdir())
+
+
 def test_the_command_converts_several_and_tells_of_damage(log, tmp_path):
     whole = log.read_bytes()
     (tmp_path / "a.wire").write_bytes(whole)
