@@ -11,7 +11,9 @@ from edgepain.cli.extras import require
 from edgepain.cli.scores import describe_missing
 
 if TYPE_CHECKING:
-    from edgepain.bundle import Precision
+    from rich.console import Console
+
+    from edgepain.bundle import Bundle, Precision
     from edgepain.export import Target
 
 
@@ -100,9 +102,6 @@ def command(
     from rich.console import Console
 
     from edgepain.bundle import read_private_key
-    from edgepain.cli.bundle_tables import accuracy_table, graph_table
-    from edgepain.cli.tensorrt_table import tensorrt_note, tensorrt_table
-    from edgepain.engine.tensorrt.recipe import read_recipe
     from edgepain.export import Limits, export_run
     from edgepain.train.run import open_run
 
@@ -124,6 +123,19 @@ def command(
             signing_key=signing_key,
             progress=status.update,
         )
+    _tell(bundle, console)
+    signed = "" if bundle.signature is None else f", signed with {bundle.signature.fingerprint}"
+    click.echo(f"{out}: {_megabytes(bundle):.2f} MB{signed}")
+    following = {"cpu": "edgepain bench", "jetson": "on the Jetson, edgepain build", "rpi": "on the Pi, edgepain build"}
+    click.echo(f"next: {following[target]} {out}")
+
+
+def _tell(bundle: Bundle, console: Console) -> None:
+    """How the graphs answer, and what became INT8."""
+    from edgepain.cli.bundle_tables import accuracy_table, graph_table
+    from edgepain.cli.tensorrt_table import tensorrt_note, tensorrt_table
+    from edgepain.engine.tensorrt.recipe import read_recipe
+
     console.print(accuracy_table(bundle.manifest), graph_table(bundle.manifest), sep="\n")
     for row in bundle.manifest.accuracy:
         if row.precision == "torch" and row.missing_classes and not row.without:
@@ -145,9 +157,8 @@ def command(
         click.echo(tensorrt_note(recipe))
     for note in bundle.manifest.notes:
         click.echo(f"Note: {note}")
-    total_mb = (bundle.root / "manifest.json").stat().st_size / 1e6
-    total_mb += sum(f.bytes for f in bundle.manifest.files.values()) / 1e6
-    signed = "" if bundle.signature is None else f", signed with {bundle.signature.fingerprint}"
-    click.echo(f"{out}: {total_mb:.2f} MB{signed}")
-    following = {"cpu": "edgepain bench", "jetson": "on the Jetson, edgepain build", "rpi": "on the Pi, edgepain build"}
-    click.echo(f"next: {following[target]} {out}")
+
+
+def _megabytes(bundle: Bundle) -> float:
+    manifest_bytes = (bundle.root / "manifest.json").stat().st_size
+    return (manifest_bytes + sum(file.bytes for file in bundle.manifest.files.values())) / 1e6
