@@ -41,6 +41,8 @@ def mqtt_address(url: str, credentials: Path | None = None, ca_file: Path | None
     try:
         parts = urlsplit(url)
         port = parts.port
+        # What no name can be, such as a..b, would be found out only where it is looked up.
+        (parts.hostname or "").encode("idna")
     except ValueError as error:
         raise ConfigError(f"{url!r}: {error}; give mqtt://host:1883/prefix") from error
     if parts.scheme not in _PORTS or not parts.hostname or parts.query or parts.fragment:

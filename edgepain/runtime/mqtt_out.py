@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import ssl
 import sys
+import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
@@ -68,6 +69,7 @@ class MqttOut:
         self._hopeful = True
         self._told: set[str] = set()
         self._trouble = f"no answer of {address.host}:{address.port} yet"
+        self._closing = threading.Event()
         self._client = self._start(address)
 
     def decision(self, decision: Decision) -> None:
@@ -134,6 +136,7 @@ class MqttOut:
         """Leave the broker."""
         client, self._client = self._client, None
         if client is not None:
+            self._closing.set()
             client.disconnect()
             client.loop_stop()
 
@@ -169,7 +172,7 @@ class MqttOut:
         except ModuleNotFoundError as error:
             raise MissingExtraError("paho-mqtt", "mqtt") from error
         # A name of its own: two processes of one name would throw each other out for ever.
-        client = Client(CallbackAPIVersion.VERSION2, client_id=f"edgepain-{self._run}")
+        client: Any = Client(CallbackAPIVersion.VERSION2, client_id=f"edgepain-{self._run}")
         client.will_set(self._topics["status"], _status("offline", why="the connection broke"), 1, True)
         if address.user is not None:
             client.username_pw_set(address.user, address.password)
@@ -180,10 +183,26 @@ class MqttOut:
                 raise ConfigError(f"{address.ca_file}: no certificates can be read there ({error})") from error
         client.max_inflight_messages_set(MAX_IN_FLIGHT + 1)
         client.reconnect_delay_set(FIRST_RETRY_S, LAST_RETRY_S)
-        self._listen(client, f"{address.host}:{address.port}")
+        where = f"{address.host}:{address.port}"
+        self._listen(client, where)
+        client.loop_forever = self._tireless(client.loop_forever, where)
         client.connect_async(address.host, address.port, KEEPALIVE_S)
         client.loop_start()
         return client
+
+    def _tireless(self, loop_forever: Callable[..., Any], where: str) -> Callable[..., None]:
+        """What paho's thread runs: an error that paho does not expect would end it for good, and only it would know."""
+
+        def loop(**options: Any) -> None:
+            while not self._closing.is_set():
+                try:
+                    loop_forever(**options)
+                    return
+                except Exception as error:
+                    self._news.append(("lost", f"{where}: {error}"))
+                    self._closing.wait(LAST_RETRY_S)
+
+        return loop
 
     def _listen(self, client: Any, where: str) -> None:
         news = self._news

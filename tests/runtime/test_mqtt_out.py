@@ -21,7 +21,7 @@ import pytest
 
 from edgepain.errors import ConfigError
 from edgepain.runtime import Abstention, Decision
-from edgepain.runtime.mqtt_address import mqtt_address
+from edgepain.runtime.mqtt_address import MqttAddress, mqtt_address
 from edgepain.runtime.mqtt_out import MqttOut
 from edgepain.signal import LinkChange, LinkState
 
@@ -242,6 +242,20 @@ def test_no_broker_at_all_costs_nothing_but_the_messages():
     out.close()
 
 
+def test_an_error_that_nobody_expects_is_told_and_does_not_end_the_thread():
+    told: list[str] = []
+    # No such name can be looked up; `mqtt_address` refuses it.
+    out = MqttOut(MqttAddress("a..b", 1883, False, "ward"), "bed 7", {}, told.append)
+    out.decision(decision(0))
+    pulsed(out, lambda: bool(told))
+    assert told[0].startswith("MQTT: no broker (a..b:1883: ")
+    assert [thread for thread in threading.enumerate() if thread.name.startswith("paho-mqtt-client-edgepain")]
+    totals = out.finish()
+    assert (totals.sent, totals.waiting) == (0, 1)
+    assert totals.trouble.startswith("a..b:1883: ")
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("paho-mqtt-client-edgepain")]
+
+
 @needs_broker
 def test_a_broker_that_stops_reading_does_not_hold_the_session(broker: Broker, ward: Ward):
     out = opened(broker.url)
@@ -330,6 +344,7 @@ def _certificate(folder: Path) -> tuple[Path, Path]:
         ("mqtt://nurse:secret@host/ward", "has a user or password in it, which others can see; set EDGEPAIN_MQTT_USER"),
         ("mqtt://host/a/%23", "the prefix of topics is 'a/#': leave out +, #"),
         ("mqtt://host/ward?x=1", "is no address of a broker"),
+        ("mqtt://a..b/ward", "give mqtt://host:1883/prefix"),
     ],
 )
 def test_addresses_that_are_none(url: str, complaint: str):
