@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import os
 import re
 from dataclasses import dataclass, field
@@ -36,7 +37,7 @@ def mqtt_address(url: str, credentials: Path | None = None, ca_file: Path | None
 
     User and password are two lines of the file `credentials`, else EDGEPAIN_MQTT_USER and EDGEPAIN_MQTT_PASSWORD of
     the environment, else there are none. Raises ConfigError, for a password in the URL too: command lines are seen by
-    everybody on the machine.
+    everybody on the machine; and for one that would go over a network in clear text.
     """
     try:
         parts = urlsplit(url)
@@ -56,6 +57,10 @@ def mqtt_address(url: str, credentials: Path | None = None, ca_file: Path | None
         raise ConfigError(f"{ca_file}: " + ("no such file" if parts.scheme == "mqtts" else "is for mqtts:// addresses"))
     prefix = topic_part(unquote(parts.path).strip("/"), "the prefix of topics", levels=True)
     user, password = _credentials(credentials)
+    if user is not None and parts.scheme == "mqtt" and not _is_loopback(parts.hostname):
+        raise ConfigError(
+            f"user and password would go to {parts.hostname} in clear text; give mqtts://, or neither user nor password"
+        )
     return MqttAddress(
         parts.hostname, port or _PORTS[parts.scheme], parts.scheme == "mqtts", prefix, user, password, ca_file
     )
@@ -68,6 +73,13 @@ def topic_part(text: str, what: str, levels: bool = False) -> str:
             f"{what} is {text[:40]!r}: leave out +, # and control characters" + ("" if levels else " and /")
         )
     return text
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def _credentials(file: Path | None) -> tuple[str | None, str | None]:

@@ -365,7 +365,20 @@ def test_addresses(monkeypatch: pytest.MonkeyPatch):
     assert mqtt_address("mqtt://host").topic("a", "status") == "a/status"
     monkeypatch.setenv("EDGEPAIN_MQTT_USER", "nurse")
     monkeypatch.setenv("EDGEPAIN_MQTT_PASSWORD", "secret")
-    assert "secret" not in repr(mqtt_address("mqtt://host"))
+    assert "secret" not in repr(mqtt_address("mqtts://host"))
+
+
+@pytest.mark.parametrize("host", ["broker.example", "192.168.0.7", "[fd00::7]", "localhost.example"])
+def test_a_password_goes_over_no_network_in_clear_text(monkeypatch: pytest.MonkeyPatch, host: str):
+    monkeypatch.delenv("EDGEPAIN_MQTT_USER", raising=False)
+    assert mqtt_address(f"mqtt://{host}").user is None
+    monkeypatch.setenv("EDGEPAIN_MQTT_USER", "nurse")
+    monkeypatch.setenv("EDGEPAIN_MQTT_PASSWORD", "secret")
+    with pytest.raises(ConfigError, match="in clear text; give mqtts://") as caught:
+        mqtt_address(f"mqtt://{host}")
+    assert "secret" not in str(caught.value)
+    assert mqtt_address(f"mqtts://{host}").user == "nurse"
+    assert [mqtt_address(f"mqtt://{near}").user for near in ("localhost", "127.0.0.1", "[::1]")] == ["nurse"] * 3
 
 
 @pytest.mark.parametrize(("mode", "text", "complaint"), [
