@@ -118,21 +118,21 @@ class DeviceClock:
         if self._line is None:
             points = list(self._minima)
             known = self._data_s >= MIN_SPAN_S
-            at_s, offset_s, slope = _envelope(points) if known else (*min(points, key=lambda point: point[1]), 0.0)
+            at_s, offset_s, slope = envelope(points) if known else (*min(points, key=lambda point: point[1]), 0.0)
             above_s = [offset - offset_s - slope * (at - at_s) for at, offset in points]
             self._line = _Line(at_s, offset_s, slope, float(np.quantile(above_s, _SHARE)))
         return self._line
 
 
-def _envelope(points: _Points) -> tuple[float, float, float]:
-    """(time, offset there, slope) of the line under points [(time, offset), …], of ascending times."""
+def envelope(points: _Points) -> tuple[float, float, float]:
+    """(time, offset there, slope) of the line under two or more points [(time, offset), …], of ascending times."""
     mean = sum(at for at, _ in points) / len(points)
     hull: list[tuple[float, float]] = []
     for point in points:
         while len(hull) >= 2 and _turns_right(hull[-2], hull[-1], point):
             hull.pop()
         hull.append(point)
-    right = next(i for i, (at, _) in enumerate(hull) if at >= mean and i > 0)
+    right = next((i for i, (at, _) in enumerate(hull) if at >= mean and i > 0), len(hull) - 1)
     (at0, offset0), (at1, offset1) = hull[right - 1], hull[right]
     return (at0, offset0, (offset1 - offset0) / (at1 - at0))
 

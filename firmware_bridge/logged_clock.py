@@ -9,7 +9,7 @@ from enum import Enum
 import numpy as np
 import numpy.typing as npt
 
-from edgepain.firmware_bridge.clock import MIN_SPAN_S, QUARTZ_PPM, WINDOW_S, DeviceClock
+from edgepain.firmware_bridge.clock import MIN_SPAN_S, QUARTZ_PPM, WINDOW_S, DeviceClock, envelope
 
 _Times = npt.NDArray[np.float64]
 
@@ -17,6 +17,8 @@ _Times = npt.NDArray[np.float64]
 BLOCK_S = 600.0
 # Arrivals may be late by so much, or by that share of the time, before a clock is no clock.
 _LATE_S, _LATE_SHARE = 3.0, 0.25
+# Numbers too large to tell this apart are damaged times.
+_RESOLUTION_S = 1e-3
 
 
 class TimeBasis(str, Enum):
@@ -88,8 +90,7 @@ def fit(device_s: Sequence[float], arrival_s: Sequence[float]) -> LoggedClock:
     if device.size == 0:
         raise ValueError("no arrivals")
     span_s = float(np.ptp(device))
-    late_s = abs(float(np.ptp(arrivals)) - span_s)
-    believable = late_s < max(_LATE_S, _LATE_SHARE * span_s)
+    believable = _believable(device, arrivals)
     knots = _fitted(device, arrivals) if believable and span_s >= MIN_SPAN_S else None
     if knots is not None:
         d, h = knots
@@ -103,6 +104,24 @@ def fit(device_s: Sequence[float], arrival_s: Sequence[float]) -> LoggedClock:
         return LoggedClock(TimeBasis.OFFSET, None, uncertainty_ms, d, d + late.min(), device, arrivals)
     clock = LoggedClock(TimeBasis.DEVICE, None, None, d, d, device, arrivals)
     return clock.with_device_seconds(float(arrivals[0] - device[0]))
+
+
+def _believable(device_s: _Times, arrival_s: _Times) -> bool:
+    """Whether the device's seconds are about those of the host: from the first to the last arrival, or, as a line that
+    stalls there stretches that, by the lower envelope of them all."""
+    span_s = float(np.ptp(device_s))
+    allowed_s = max(_LATE_S, _LATE_SHARE * span_s)
+    if abs(float(np.ptp(arrival_s)) - span_s) < allowed_s:
+        return True
+    if not all(np.spacing(np.abs(times_s).max()) <= _RESOLUTION_S for times_s in (device_s, arrival_s)):
+        return False
+    late_s = arrival_s - device_s
+    order = np.lexsort((late_s, device_s))
+    at_s, first = np.unique(device_s[order], return_index=True)
+    if at_s.size < 2:
+        return False
+    _, _, slope = envelope(list(zip(at_s.tolist(), late_s[order][first].tolist(), strict=True)))
+    return abs(slope) * span_s < allowed_s
 
 
 def _fitted(device_s: _Times, arrival_s: _Times) -> tuple[_Times, _Times] | None:

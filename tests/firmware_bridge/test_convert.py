@@ -396,3 +396,25 @@ def test_a_rate_that_is_not_the_stated_one_shifts_no_time(tmp_path, kind, option
     assert told in list(texts)
     assert session.facts()["rates_hz"] == {str(modality): stated_hz}
     assert session.facts()["measured_rates_hz"][str(modality)] == pytest.approx(rate_hz, rel=5e-4)
+
+
+def test_a_marker_stands_where_it_was_made_though_the_log_ends_in_a_stall(tmp_path):
+    path = tmp_path / "stall.wire"
+    printed(path, {"columns": "time_ms,bvp", "rate_hz": "20"}, *stalled(30.0, 0.25, 40.0))
+    with path.open("ab") as file:
+        with open_recording(tmp_path / "mark.wire") as recorder:
+            begin = recorder.path.stat().st_size
+            recorder.note(Marker(BEGUN_S + 35.0, 1.7e9 + 35.0, "NRS", 4.0, "key"))
+        file.write((tmp_path / "mark.wire").read_bytes()[begin:])
+    session = convert_log(path, "csv", tmp_path / "stall.csv")
+    assert str(session.segments[0].clock.basis) == "offset"
+    frame = pd.read_csv(tmp_path / "stall.csv")
+    assert frame["time_s"][frame["marker"] == "NRS"].tolist() == pytest.approx([35.0], abs=0.01)
+
+
+def stalled(seconds: float, last_s: float, read_s: float) -> tuple[list[bytes], list[float]]:
+    """20 lines a second, and when they came: those of the last `last_s` all at `read_s`."""
+    at_s = [k / 20 for k in range(round(seconds * 20))]
+    return [b"%d,%d\n" % (round(t * 1e3), k) for k, t in enumerate(at_s)], [
+        t if t < seconds - last_s else read_s for t in at_s
+    ]

@@ -54,6 +54,28 @@ def test_a_recording_that_was_played_fast_keeps_its_seconds_and_moves_moments_in
     assert clock.place_s(500.0 - 3.0) == pytest.approx(497.0)
 
 
+@pytest.mark.parametrize(
+    ("stall", "read_s"), [((29.75, 30.0), 40.0), ((0.0, 1.0), 12.0), ((12.0, 20.0), 20.0), ((20.0, 30.0), 45.0)]
+)
+@pytest.mark.parametrize("seconds", [30, 90])
+def test_a_stall_does_not_pass_for_another_speed(seconds, stall, read_s):
+    device_s = np.arange(0.0, 30.0, 0.05)
+    arrival_s = np.where((device_s >= stall[0]) & (device_s < stall[1]), read_s, device_s)
+    arrival_s = 500.0 + np.maximum.accumulate(arrival_s + 0.003) * seconds / 30
+    clock = fit((device_s * seconds / 30).tolist(), arrival_s.tolist())
+    assert clock.basis is (TimeBasis.OFFSET if seconds < 60 else TimeBasis.FITTED)
+    np.testing.assert_allclose(clock.host_s(device_s), 500.0 + device_s, atol=0.02)
+    assert clock.place_s(535.0) == 535.0
+
+
+@pytest.mark.parametrize("speed", [0.5, 4.0])
+def test_another_speed_is_one_though_the_line_stalled(speed):
+    device_s = np.arange(0.0, 30.0, 0.05)
+    arrival_s = 500.0 + device_s / speed
+    arrival_s[-5:] += 5.0
+    assert fit(device_s.tolist(), arrival_s.tolist()).basis is TimeBasis.DEVICE
+
+
 def test_a_silence_of_an_hour_is_bridged():
     device_s = np.concatenate((np.arange(0.0, 700.0, 0.1), np.arange(4300.0, 5000.0, 0.1)))
     arrival_s = 50.0 + device_s * (1 - 30e-6)
