@@ -68,6 +68,12 @@ class Live:
         from edgepain.runtime import Limits, TypedMarkers, forward
         from edgepain.signal import MarkerSource
 
+        # First: to find out what speaks on the port takes a while, and what is marked meanwhile has its own time.
+        marked: list[MarkerSource] = [*open_lsl_markers(self.lsl_markers, stack)]
+        if self.markers:
+            typed = TypedMarkers(self.markers)
+            stack.callback(typed.close)
+            marked.append(typed)
         source = DeviceSource(
             self.port or "",
             device=self.device or DEFAULT_DEVICE,
@@ -80,11 +86,6 @@ class Live:
         limits = Limits(self.duration)
         if self.give_up is not None:
             limits = Limits(self.duration, self.give_up, self.give_up)
-        marked: list[MarkerSource] = [*open_lsl_markers(self.lsl_markers, stack)]
-        if self.markers:
-            typed = TypedMarkers(self.markers)
-            stack.callback(typed.close)
-            marked.append(typed)
         return source, limits, [lambda: forward(marked, source.mark)] if marked else []
 
 

@@ -61,19 +61,20 @@ def command(
     from edgepain.runtime import Background, JsonLines, RecordingSession, RecordingView, TypedMarkers
 
     end_politely()
-    source = DeviceSource(
-        port,
-        device=device or DEFAULT_DEVICE,
-        options=device_options,
-        baud=baud,
-        record_to=out,
-        reconnect_s=give_up,
-    )
     with ExitStack() as stack:
-        stack.callback(source.close)
+        # First: to find out what speaks on the port takes a while, and what is marked meanwhile has its own time.
         typed = TypedMarkers(markers)
         stack.callback(typed.close)
         marked = [typed, *open_lsl_markers(lsl_markers, stack)]
+        source = DeviceSource(
+            port,
+            device=device or DEFAULT_DEVICE,
+            options=device_options,
+            baud=baud,
+            record_to=out,
+            reconnect_s=give_up,
+        )
+        stack.callback(source.close)
         if as_json:
             lines = JsonLines(own_stdout())
             shown = Background(lines, first=partial(lines.header, port=port, recording=str(out)))

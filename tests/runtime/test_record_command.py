@@ -266,9 +266,9 @@ def test_a_live_session_has_markers_where_asked(exported, simulate, e4_session, 
     log = tmp_path / "live.wire"
     command = [sys.executable, "-m", "edgepain", "run", "--json", "--model", str(exported.root), "--record", str(log)]
     with (
-        simulate(e4_session, "--speed", 10) as device,
+        simulate(e4_session, "--speed", 10, "--no-wait", "--loop") as device,
         subprocess.Popen(
-            [*command, "--port", device.port, "--marker", "h=heat on"],
+            [*command, "--port", device.port, "--device", "auto", "--marker", "h=heat on"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -277,13 +277,15 @@ def test_a_live_session_has_markers_where_asked(exported, simulate, e4_session, 
         ) as process,
     ):
         try:
+            process.stdin.write("begin\n")
+            process.stdin.flush()
             lines: list[dict[str, Any]] = []
             for text in process.stdout:
                 lines.append(json.loads(text))
                 if lines[-1]["type"] == "device":
                     process.stdin.write("NRS 4\n")
                     process.stdin.flush()
-                if lines[-1]["type"] == "marker":
+                if lines[-1]["type"] == "marker" and lines[-1]["label"] == "NRS":
                     break
             process.send_signal(signal.SIGINT)
             process.communicate(timeout=60)
@@ -291,7 +293,9 @@ def test_a_live_session_has_markers_where_asked(exported, simulate, e4_session, 
             process.kill()
     assert (lines[-1]["label"], lines[-1]["value"], lines[-1]["source"]) == ("NRS", 4.0, "stdin")
     assert process.returncode == 0
-    assert [(event.label, event.value) for event in played(log) if isinstance(event, Marker)] == [("NRS", 4.0)]
+    markers = [event for event in played(log) if isinstance(event, Marker)]
+    assert [(event.label, event.value) for event in markers] == [("begin", None), ("NRS", 4.0)]
+    assert markers[0].at_s < read_recording(log).chunks[0].arrival_s, "before the device was found"
 
 
 def test_a_full_disk_ends_it_in_one_line_and_keeps_what_fitted(simulate, e4_session, tmp_path):
@@ -314,9 +318,13 @@ RUN = "sys.argv[0] = 'edgepain'; runpy.run_module('edgepain', run_name='__main__
 def test_a_device_that_is_found_out_is_recorded_by_its_name(record, simulate, e4_session, tmp_path):
     log = tmp_path / "auto.wire"
     with simulate(e4_session, "--speed", 4) as device, record(device.port, log, "--device", "auto") as recording:
+        recording.say("heat on")
         recording.until(has_bvp(100))
         assert recording.end(signal.SIGINT) == 0
-    assert read_recording(log).metadata["device"] == "edgeframe"
+    kept = read_recording(log)
+    assert kept.metadata["device"] == "edgeframe"
+    # What was marked while the device was looked for has its own time.
+    assert next(event.at_s for event in played(log) if isinstance(event, Marker)) < kept.chunks[0].arrival_s
     assert sum(isinstance(event, Samples) for event in played(log)) > 2
 
 
