@@ -14,6 +14,8 @@ from edgepain.firmware_bridge.assembler import RESTART_GAP_S
 MIN_RATE_HZ, MAX_RATE_HZ = 0.5, 10_000.0
 # Times of two lines that follow each other; what is further ahead is a gap or a damaged digit, and the next line tells.
 _JUMP_S, _JUMP_LINES = 0.25, 5
+# Longer steps of times that tell a rate are none.
+_LEARNT_STEPS = 8
 # Lines of different signals may be sent a little out of order.
 _SLACK_S = 1.0
 _SILENCE_S = 2.0
@@ -24,13 +26,23 @@ _GAP_S = 0.25
 _SLEW, _LEARN = 0.5, 0.1
 
 
-def rate_of(times_s: Sequence[float]) -> float:
-    """Lines a second by their times, where some may be missing or doubled; 0 where these tell no rate."""
+def rate_of(times_s: Sequence[float]) -> tuple[float, float]:
+    """Lines a second by their times, where some may be missing or doubled, and by what share of that it is uncertain
+    (standard error of the regression); 0 where these tell no rate."""
     steps_s = np.diff(times_s)
     usual_s = float(np.median(steps_s))
     usual = (steps_s > 0.5 * usual_s) & (steps_s < 1.5 * usual_s)
-    rate_hz = 1.0 / float(steps_s[usual].mean()) if usual.any() and usual_s > 0 else 0.0
-    return rate_hz if MIN_RATE_HZ <= rate_hz <= MAX_RATE_HZ else 0.0
+    if usual_s <= 0 or not usual.any():
+        return 0.0, 0.0
+    usual_s = float(steps_s[usual].mean())
+    # A clock that wrapped or began again, or a damaged digit, tells nothing.
+    steps_s = np.where((steps_s >= 0) & (steps_s <= _LEARNT_STEPS * usual_s), steps_s, usual_s)
+    at_s, number = np.cumsum(steps_s), np.cumsum(np.rint(steps_s / usual_s))
+    spread = number - number.mean()
+    period_s = float(spread @ at_s / (spread @ spread)) if number[-1] > number[0] else usual_s
+    rest_s = at_s - at_s.mean() - period_s * spread
+    error = float(np.sqrt((rest_s @ rest_s) / max(rest_s.size - 2, 1) / max(spread @ spread, 1.0))) / period_s
+    return (1.0 / period_s, error) if MIN_RATE_HZ <= 1.0 / period_s <= MAX_RATE_HZ else (0.0, 0.0)
 
 
 class BoardTimes:

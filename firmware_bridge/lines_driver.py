@@ -17,8 +17,9 @@ from edgepain.firmware_bridge.lines import LineSplitter
 from edgepain.firmware_bridge.sketches import LinesOptions, Reading, open_sketch
 from edgepain.signal import DeviceInfo, LinkStats, Modality, Samples, StreamInfo
 
-# Lines whose times tell the rate, where nobody else does.
-LEARNING_LINES = 16
+# Lines whose times tell the rate, where nobody else does: so many, and while times in milliseconds leave it more
+# uncertain than this, those of a second.
+LEARNING_LINES, _UNCERTAIN, _LEARNING_S = 16, 200e-6, 1.0
 
 
 @dataclass
@@ -122,7 +123,10 @@ class LinesDriver:
                 "is common), sketch or columns?"
             )
         if self._learning:
-            return f"{len(self._learning)} of {LEARNING_LINES} lines came to measure their rate by; or give rate_hz"
+            return (
+                f"{len(self._learning)} lines came to measure their rate by, of {LEARNING_LINES} or those of a second; "
+                "or give rate_hz"
+            )
         return ""
 
     def stats(self, reconnects: int) -> LinkStats:
@@ -157,7 +161,9 @@ class LinesDriver:
             self._learning.append(reading.time_s)
             if len(self._learning) < LEARNING_LINES:
                 continue
-            rate_hz = rate_of(self._learning)
+            rate_hz, error = rate_of(self._learning)
+            if error > _UNCERTAIN and len(self._learning) < _LEARNING_S * rate_hz:
+                continue
             self._learning = []
             if rate_hz:
                 self._rates_hz = dict.fromkeys(self._rates_hz, rate_hz)

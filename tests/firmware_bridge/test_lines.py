@@ -105,8 +105,19 @@ def test_the_rate_is_measured_by_the_times_where_nobody_says_it():
     assert isinstance(events[0], DeviceInfo)
     assert events[0].streams[0].rate_hz == pytest.approx(128, rel=1e-3)
     assert samples(events, Modality.BVP)[1] == list(range(LEARNING_LINES, 50))
-    assert rate_of([0, 0.1, 0.2, 0.4, 0.4, 0.5]) == pytest.approx(10)
-    assert rate_of([1.0] * 16) == 0
+    assert rate_of([0, 0.1, 0.2, 0.4, 0.4, 0.5]) == pytest.approx((10, 0))
+    assert rate_of([1.0] * 16) == (0, 0)
+
+
+@pytest.mark.parametrize("rate_hz", [30.0, 51.2, 60.0, 128.0, 256.0])
+@pytest.mark.parametrize(("wrong", "share"), [((), 500e-6), ((10,), 2e-3), ((5, 31), 2e-3)])
+def test_the_rate_is_measured_by_times_in_milliseconds(rate_hz, wrong, share):
+    ticks_ms = [100 + int(1e3 * k / rate_hz) + (4000 if k in wrong else 0) for k in range(1000)]
+    events = driver(columns="time_ms,bvp").feed(b"\n" + b"".join(b"%d,1\n" % t for t in ticks_ms), 5.0)
+    assert isinstance(events[0], DeviceInfo)
+    assert events[0].streams[0].rate_hz == pytest.approx(rate_hz, rel=share)
+    # It took a second at most.
+    assert len(samples(events, Modality.BVP)[1]) >= 1000 - max(1.1 * rate_hz, LEARNING_LINES + 1) - len(wrong)
 
 
 @pytest.mark.parametrize("wrong", [90_000_000, 2_000_000])
