@@ -51,6 +51,7 @@ class TrainingProgress:
     def __init__(self, epochs: Mapping[str, int], fusion: str, bars: Progress, title: str = "") -> None:
         self._bars = bars
         self._title = f"{title} " if title else ""
+        self._in = "in it" if title else "in all"
         self._tasks: dict[str, TaskID] = {}
         self._epochs = epochs
         self._time_left = TimeLeft(epochs, fusion)
@@ -73,7 +74,7 @@ class TrainingProgress:
         self._bars.update(self._tasks[name], completed=done, metrics=text, left=f"all {left}")
         if not error_console.is_terminal and (done == epochs or done % max(1, epochs // 10) == 0):
             error_console.print(
-                f"{self._title}{name}: epoch {done} of {epochs}, {text}, {left} left in all",
+                f"{self._title}{name}: epoch {done} of {epochs}, {text}, {left} left {self._in}",
                 highlight=False,
                 soft_wrap=True,
             )
@@ -94,6 +95,7 @@ class RunProgress:
         self._run = run
         self._todo = todo
         self._ended = 0
+        self._begun_s = time.monotonic()
         self._stages: TrainingProgress | None = None
         self._bars = _bars()
         self._bar: TaskID | None = None
@@ -142,8 +144,13 @@ class RunProgress:
         self._bars.update(self._bar, completed=self._ended)
         text = f"failed: {outcome.error}" if outcome.error else "done"
         if outcome.error or not error_console.is_terminal:
+            tasks = len(self._todo)
+            left_s = (time.monotonic() - self._begun_s) / self._ended * (tasks - self._ended)
+            left = f", {timedelta(seconds=round(left_s))} left in all" if self._ended < tasks else ""
             error_console.print(
-                f"{outcome.task} {text} ({self._ended} of {len(self._todo)})", highlight=False, soft_wrap=True
+                f"{outcome.task} {text} ({self._ended} of {tasks}{left})",
+                highlight=False,
+                soft_wrap=True,
             )
 
 
