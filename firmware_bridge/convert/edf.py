@@ -248,7 +248,7 @@ def _rate_texts(session: LoggedSession, channels: Sequence[Channel]) -> list[str
     """Rates that are not those that the device says."""
     stated_hz = session.stated_rates_hz
     off = [c for c in channels if session.rate_hz(c.modality) != stated_hz[c.modality]]
-    return [f"{c.modality}: {c.rate_hz:.6g} Hz, {stated_hz[c.modality]:.6g} stated" for c in off]
+    return [f"rate: {c.modality} {c.rate_hz:.6g} Hz, {stated_hz[c.modality]:.6g} stated" for c in off]
 
 
 def _header(channel: Channel, scale: Scale) -> dict[str, Any]:

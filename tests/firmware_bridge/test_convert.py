@@ -392,8 +392,9 @@ def test_a_rate_that_is_not_the_stated_one_shifts_no_time(tmp_path, kind, option
     told = stated_hz != rate_hz
     assert end_s == pytest.approx(times_s[-1], abs=1.5 / rate_hz if told else 1.5 / rate_hz + 500e-6 * seconds)
     assert found_hz == pytest.approx(rate_hz, rel=5e-4)
-    rates = [text for text in texts if text.startswith(f"{modality}: ")]
-    assert rates == ([f"{modality}: {found_hz:.6g} Hz, {stated_hz:.6g} stated"] if told else [])
+    rates = [text for text in texts if text.startswith("rate: ")]
+    assert texts[0].startswith("clock: ")
+    assert rates == ([f"rate: {modality} {found_hz:.6g} Hz, {stated_hz:.6g} stated"] if told else [])
     assert session.facts()["rates_hz"][str(modality)] == pytest.approx(stated_hz, rel=500e-6)
     assert session.facts()["measured_rates_hz"][str(modality)] == pytest.approx(rate_hz, rel=5e-4)
 
