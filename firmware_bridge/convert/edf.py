@@ -70,8 +70,9 @@ def write_steps(session: LoggedSession, path: Path, bits: int) -> None:
         import pyedflib
     except ImportError as error:
         raise MissingExtraError("pyedflib", "convert") from error
-    begin = datetime.fromtimestamp(session.begin_unix_s, timezone.utc)
-    lead_s = begin.microsecond / 1e6
+    # A marker may be earlier than every sample.
+    begin_unix_s = math.floor(session.begin_unix_s + min([0.0, *map(session.marker_s, session.markers)]))
+    lead_s = session.begin_unix_s - begin_unix_s
     record_s, rates_hz = _record({modality: session.rate_hz(modality) for modality in session.modalities})
     channels = [_channel(session, modality, rate_hz, lead_s) for modality, rate_hz in rates_hz.items()]
     scales = [Scale.of(channel, bits, session) for channel in channels]
@@ -85,7 +86,7 @@ def write_steps(session: LoggedSession, path: Path, bits: int) -> None:
         writer.setSignalHeaders([_header(channel, scale) for channel, scale in zip(channels, scales, strict=True)])
         writer.setEquipment("edgepain")
         writer.setRecordingAdditional(_word(session.segments[0].info.name))
-        writer.setStartdatetime(begin.replace(tzinfo=None, microsecond=0))
+        writer.setStartdatetime(datetime.fromtimestamp(begin_unix_s, timezone.utc).replace(tzinfo=None))
         records = max(math.ceil(channel.values.size / (channel.rate_hz * record_s) - 1e-9) for channel in channels)
         channels = [_padded(channel, records * round(record_s * channel.rate_hz)) for channel in channels]
         annotations = _annotations(session, channels, lead_s, records * _MAX_ANNOTATION_SIGNALS)

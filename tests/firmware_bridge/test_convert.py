@@ -402,15 +402,32 @@ def test_a_rate_that_is_not_the_stated_one_shifts_no_time(tmp_path, kind, option
 def test_a_marker_stands_where_it_was_made_though_the_log_ends_in_a_stall(tmp_path):
     path = tmp_path / "stall.wire"
     printed(path, {"columns": "time_ms,bvp", "rate_hz": "20"}, *stalled(30.0, 0.25, 40.0))
-    with path.open("ab") as file:
-        with open_recording(tmp_path / "mark.wire") as recorder:
-            begin = recorder.path.stat().st_size
-            recorder.note(Marker(BEGUN_S + 35.0, 1.7e9 + 35.0, "NRS", 4.0, "key"))
-        file.write((tmp_path / "mark.wire").read_bytes()[begin:])
+    mark(path, 35.0)
     session = convert_log(path, "csv", tmp_path / "stall.csv")
     assert str(session.segments[0].clock.basis) == "offset"
     frame = pd.read_csv(tmp_path / "stall.csv")
     assert frame["time_s"][frame["marker"] == "NRS"].tolist() == pytest.approx([35.0], abs=0.01)
+
+
+def test_a_marker_before_the_first_sample_stands_there(tmp_path):
+    path = tmp_path / "early.wire"
+    printed(path, {"columns": "time_ms,bvp", "rate_hz": "20"}, *stalled(30.0, 0.0, 0.0))
+    mark(path, -3.8)
+    session = convert_log(path, "edf", tmp_path / "early.edf")
+    with pyedflib.EdfReader(str(tmp_path / "early.edf")) as file:
+        onset_s = dict(zip(file.readAnnotations()[2], file.readAnnotations()[0], strict=True))
+        begun_unix_s = file.getStartdatetime().replace(tzinfo=timezone.utc).timestamp()
+    assert begun_unix_s + onset_s["no bvp"] == pytest.approx(begun_unix_s)
+    assert begun_unix_s + onset_s["NRS 4"] == pytest.approx(session.begin_unix_s - 3.8, abs=0.05)
+
+
+def mark(path: Path, at_s: float) -> None:
+    """Add a marker to a log."""
+    with open_recording(path.with_name("mark.wire")) as recorder:
+        begin = recorder.path.stat().st_size
+        recorder.note(Marker(BEGUN_S + at_s, 1.7e9 + at_s, "NRS", 4.0, "key"))
+    with path.open("ab") as file:
+        file.write(recorder.path.read_bytes()[begin:])
 
 
 def stalled(seconds: float, last_s: float, read_s: float) -> tuple[list[bytes], list[float]]:
