@@ -134,7 +134,7 @@ def test_a_small_network_beside_the_one_of_another_bundle(
     assert "torch eager of it: n/a (torch is not installed; install edgepain[bench])" in out
     assert "One token stands for 4 points, the width is 32: the paper has no such network." in out
 
-    done = bench(edge.root, "--reference", demonstration_bundle(), "--runs", 10)
+    done = bench(edge.root, "--reference", demonstration_bundle(), "--runs", 10, environment=without_torch)
     assert done.returncode != 0
     assert "takes other windows or has other classes" in done.stderr
 
@@ -178,21 +178,21 @@ def test_without_torch_a_run_cannot_be_read(exported: Bundle, without_torch: dic
     assert "pip install 'edgepain[train,bench]'" in done.stderr
 
 
-def test_precision_that_is_not_in_the_bundle_reads_na(bundle_copy: Bundle) -> None:
+def test_precision_that_is_not_in_the_bundle_reads_na(bundle_copy: Bundle, without_torch: dict[str, str]) -> None:
     graphs = tuple(g for g in bundle_copy.manifest.graphs if g.precision == "fp32")
     write_manifest(bundle_copy.root, msgspec.structs.replace(bundle_copy.manifest, graphs=graphs))
-    done = bench(bundle_copy.root, "--runs", 10)
+    done = bench(bundle_copy.root, "--runs", 10, environment=without_torch)
     assert done.returncode == 0, done.stderr
     assert "ONNX INT8: n/a (the bundle has no such graph)" in done.stdout
 
 
-def test_graph_that_does_not_load_reads_na(bundle_copy: Bundle) -> None:
+def test_graph_that_does_not_load_reads_na(bundle_copy: Bundle, without_torch: dict[str, str]) -> None:
     graph = onnx.load(bundle_copy.root / "model.int8.onnx")
     graph.graph.node[0].op_type = "NoSuchOperator"
     onnx.save(graph, bundle_copy.root / "model.int8.onnx")
     graphs = tuple(msgspec.structs.replace(g, optimized=None) for g in bundle_copy.manifest.graphs)
     write_manifest(bundle_copy.root, msgspec.structs.replace(bundle_copy.manifest, graphs=graphs))
-    done = bench(bundle_copy.root, "--runs", 10, "--json")
+    done = bench(bundle_copy.root, "--runs", 10, "--json", environment=without_torch)
     row = next(r for r in msgspec.convert(json.loads(done.stdout), Report).engines if r.engine == "int8")
     assert row.latency is None
     assert "cannot be loaded" in row.reason
@@ -234,8 +234,8 @@ def test_what_is_no_report_is_not_compared(text: str, tmp_path: Path) -> None:
     assert "a.json is no report of `edgepain bench --json`" in done.stderr
 
 
-def test_live_decisions_are_timed_from_the_sensor_on() -> None:
-    done = bench("--runs", 10, "--live", 2, "--json")
+def test_live_decisions_are_timed_from_the_sensor_on(without_torch: dict[str, str]) -> None:
+    done = bench("--runs", 10, "--live", 2, "--json", environment=without_torch)
     assert done.returncode == 0, done.stderr
     live = msgspec.json.decode(done.stdout, type=Report).live
     assert live is not None

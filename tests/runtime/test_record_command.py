@@ -95,6 +95,9 @@ def has_bvp(count: int) -> Callable[[dict[str, Any]], bool]:
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_signals_markers_and_losses_are_told_and_kept(record, simulate, e4_session, tmp_path, number):
     log = tmp_path / "monday.wire"
+    if number == signal.SIGHUP:
+        # Under `nohup` it would be ignored, by whatever is started here too.
+        signal.signal(number, signal.SIG_DFL)
     with (
         simulate(e4_session, "--speed", 10, "--drop-frames", 0.05, "--seed", 3) as device,
         record(device.port, log) as recording,
