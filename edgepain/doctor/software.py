@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import platform
-import re
 import sys
 from collections.abc import Iterator
-from importlib.metadata import PackageNotFoundError, requires, version
+from importlib.metadata import PackageNotFoundError, metadata, requires, version
+
+from packaging.requirements import Requirement
 
 from edgepain.doctor.check import Check, fails, ok
 from edgepain.errors import EdgepainError
 
 OLDEST_PYTHON = (3, 10)
-_REQUIREMENT = re.compile(r"([A-Za-z0-9._-]+)(?:\[[^]]*\])?\s*(?:>=\s*([0-9.]+))?[^;]*(?:;(.*))?")
-_EXTRA = re.compile(r"extra\s*==\s*['\"]([^'\"]+)['\"]")
 
 
 def software() -> Iterator[Check]:
@@ -34,11 +33,13 @@ def _python() -> Check:
 def _packages() -> Check:
     """Those that edgepain cannot do without."""
     wrong, there = [], []
-    for name, least in _required(None):
-        found = _version(name)
-        there.append(f"{name} {found}")
-        if not found or _older(found, least):
-            wrong.append(f"{name} {found or 'is missing'}" + (f" (needs {least})" if least else ""))
+    for need in _requirements(""):
+        found = _version(need.name)
+        there.append(f"{need.name} {found}")
+        if not _is_met(need):
+            wrong.append(
+                f"{need.name} {found or 'is missing'}" + (f" (needs {need.specifier})" if need.specifier else "")
+            )
     if wrong:
         return fails("packages", ", ".join(wrong), "pip install --upgrade --force-reinstall edgepain")
     return ok("packages", ", ".join(["edgepain " + (_version("edgepain") or "?"), *there]))
@@ -46,13 +47,12 @@ def _packages() -> Check:
 
 def _extras() -> Check:
     """Which optional parts are installed; none of them is needed to read a wearable."""
-    extras: dict[str, list[str]] = {}
-    for name, _, extra in _requirements():
-        if extra and name != "edgepain":
-            extras.setdefault(extra, []).append(name)
-    extras.pop("dev", None)
-    whole = [extra for extra, names in extras.items() if all(map(_version, names))]
-    missing = [extra for extra in extras if extra not in whole]
+    try:
+        extras = set(metadata("edgepain").get_all("Provides-Extra") or []) - {"dev"}
+    except PackageNotFoundError:
+        extras = set()
+    whole = {extra for extra in extras if _is_whole(extra)}
+    missing = extras - whole
     found = f"installed: {', '.join(sorted(whole)) or 'none'}; not installed: {', '.join(sorted(missing)) or 'none'}"
     return ok("extras", found)
 
@@ -77,20 +77,28 @@ def _onnxruntime() -> Check:
     return ok("ONNX Runtime", found)
 
 
-def _requirements() -> Iterator[tuple[str, str, str]]:
-    """(package, least version, extra) of everything that edgepain names; extra empty for what it always needs."""
+def _requirements(extra: str) -> list[Requirement]:
+    """What an extra adds on this Python; with an empty name, what edgepain always needs."""
     try:
-        lines = requires("edgepain") or []
+        needs = [Requirement(line) for line in requires("edgepain") or []]
     except PackageNotFoundError:
-        return
-    for line in lines:
-        if (told := _REQUIREMENT.match(line)) is not None:
-            extra = _EXTRA.search(told[3] or "")
-            yield told[1], told[2] or "", extra[1] if extra else ""
+        return []
+    always = [need for need in needs if need.marker is None or need.marker.evaluate({"extra": ""})]
+    if not extra:
+        return always
+    return [need for need in needs if need not in always and need.marker and need.marker.evaluate({"extra": extra})]
 
 
-def _required(extra: str | None) -> Iterator[tuple[str, str]]:
-    return ((name, least) for name, least, of in _requirements() if of == (extra or ""))
+def _is_whole(extra: str) -> bool:
+    """Also of the extras that it takes in."""
+    return all(
+        all(map(_is_whole, need.extras)) if need.name == "edgepain" else _is_met(need) for need in _requirements(extra)
+    )
+
+
+def _is_met(need: Requirement) -> bool:
+    found = _version(need.name)
+    return bool(found) and need.specifier.contains(found, prereleases=True)
 
 
 def _version(package: str) -> str:
@@ -98,10 +106,3 @@ def _version(package: str) -> str:
         return version(package)
     except PackageNotFoundError:
         return ""
-
-
-def _older(found: str, least: str) -> bool:
-    def numbers(text: str) -> list[int]:
-        return [int(part) for part in re.findall(r"\d+", text)[:3]]
-
-    return numbers(found) < numbers(least)

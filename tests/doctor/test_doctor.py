@@ -1,6 +1,7 @@
 """`edgepain doctor`: on made-up machines, on this one, and on a simulated device."""
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -191,6 +192,40 @@ def test_this_machine_can_be_looked_at():
     assert set(checks) >= {"extras", "CPU speed", "disk", "system clock", "sleep", "ModemManager", "brltty"}
     assert all(check["todo"] for check in checks.values() if check["status"] in ("warning", "fails"))
     assert run.returncode == (1 if any(check["status"] == "fails" for check in checks.values()) else 0)
+
+
+def test_extras_are_whole_where_all_of_them_that_this_python_needs_is_there(tmp_path):
+    (tmp_path / "edgepain-9.9.dist-info").mkdir()
+    (tmp_path / "edgepain-9.9.dist-info/METADATA").write_text(
+        """Metadata-Version: 2.4
+Name: edgepain
+Version: 9.9
+Requires-Dist: numpy>=1.26
+Requires-Dist: onnxruntime>=9999
+Provides-Extra: train
+Requires-Dist: numpy>=1; extra == "train"
+Requires-Dist: no-such-package; python_version < "3" and extra == "train"
+Provides-Extra: peers
+Requires-Dist: edgepain[train]; extra == "peers"
+Provides-Extra: lacking
+Requires-Dist: no-such-package; extra == "lacking"
+Provides-Extra: lacking-within
+Requires-Dist: edgepain[lacking]; extra == "lacking-within"
+Provides-Extra: old
+Requires-Dist: numpy>=9999; extra == "old"
+"""
+    )
+    command = [sys.executable, "-m", "edgepain", "doctor", "--json"]
+    environment = os.environ | {"PYTHONPATH": str(tmp_path)}
+    run = subprocess.run(
+        command, capture_output=True, text=True, check=False, timeout=120, env=environment, cwd=tmp_path
+    )
+    checks = {check["name"]: check for check in json.loads(run.stdout)}
+    assert checks["extras"]["found"] == "installed: peers, train; not installed: lacking, lacking-within, old"
+    assert checks["packages"]["status"] == "fails"
+    assert "onnxruntime" in checks["packages"]["found"]
+    assert "(needs >=9999)" in checks["packages"]["found"]
+    assert "numpy" not in checks["packages"]["found"]
 
 
 def test_a_device_is_listened_to(simulate):
